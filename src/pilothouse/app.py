@@ -283,7 +283,8 @@ def _chart_services(runtime: Runtime, standing: Standing) -> tuple[object, ...]:
     sync = SourceSync(database, runtime.keys, runtime.engine, settings)
     pulls = ChartPulls(database, sync, checks, signatures, settings.sources)
     sources = Sources(database, runtime.keys, sync, pulls, signatures=signatures, settings=settings)
-    return trust, charts, sync, pulls, ChartPushes(database, sync, pulls, settings), sources
+    pushes = ChartPushes(database, sync, pulls, settings, checks=checks, trust=trust)
+    return trust, charts, sync, pulls, pushes, sources
 
 
 def _release_services(runtime: Runtime, notifications: Notifications, standing: Standing) -> tuple[object, ...]:

@@ -149,8 +149,8 @@ def test_a_provenance_goes_with_the_chart_and_helm_verifies_what_it_pulls(
         layers = manifest_of(running, f"team/{name}", "1.0.0")["layers"]
         assert layers == manifest_of(running, f"helms/{name}", "1.0.0")["layers"]
         assert len(layers) == 2
-        for same in (command(), server.command("chart", "push", f"{name}@1.0.0", source, "-o", "json")):
-            assert json.loads(same.stdout)["created"] is False, same.stderr
+        same = command()
+        assert json.loads(same.stdout)["created"] is False, same.stderr
         assert unsigned["manifest_digest"] != json.loads(same.stdout)["manifest_digest"]
 
         (tmp_path / "chart.tgz.prov").write_text(signed_text(kubernetes.helm, archive, other))
@@ -220,16 +220,86 @@ def test_the_command_pushes_folders_and_uploaded_charts(
         address = f"oci://{running.host}/team"
         done = server.command("chart", "push", f"./{name}", address, folder=tmp_path)
         assert (done.returncode, f"{address}/{name}:0.1.0" in done.stdout) == (0, True), done.stderr
-        again = server.command("chart", "push", f"{name}@0.1.0", source, "-o", "json")
+        again = server.command("chart", "push", f"./{name}", source, "-o", "json", folder=tmp_path)
         assert json.loads(again.stdout)["created"] is False, again.stderr
+        stored = uploaded(server, config_map_chart(name, "0.2.0"))
+        assert server.command("chart", "push", f"{name}@0.2.0", source).returncode == 0
+        before = project_charts(server, name)
         (folder / "values.yaml").write_text("text: another\n")
         taken = server.command("chart", "push", f"./{name}", address, folder=tmp_path)
         assert (taken.returncode, "has version 0.1.0 with another content" in taken.stderr) == (1, True)
+        assert "or set --replace to put this one in its place" in taken.stderr
+        assert "tried" not in taken.stderr
         replaced = server.command("chart", "push", f"./{name}", address, "--replace", folder=tmp_path)
         assert replaced.returncode == 0, replaced.stderr
+        assert project_charts(server, name) == before == {stored: "0.2.0"}
     assert running.pull(kubernetes.helm, name, "0.1.0")
     unknown = server.command("chart", "push", name, address)
     assert "no source of this project has the address" in unknown.stderr
+
+
+def project_charts(server: RunningServer, name: str) -> dict[str, str]:
+    """Return the project's charts of that name: ids with versions."""
+    return {row["id"]: row["version"] for row in server.send("GET", f"/api/v1/charts?name={name}").json()}
+
+
+def push_file(
+    server: RunningServer, source: str, archive: bytes, *, provenance: str = "", query: str = ""
+) -> httpx2.Response:
+    texts = {"provenance": provenance} if provenance else {}
+    form = httpx2.Request("POST", server.url, files={"content": ("chart.tgz", archive)}, data=texts)
+    kind = {"Content-Type": form.headers["content-type"]} if form.read() else {}
+    return server.send("POST", f"/api/v1/sources/{source}/archives{query}", body=form.content, headers=kind)
+
+
+def test_a_file_is_pushed_without_a_cluster_and_whatever_the_project_has_uploaded(
+    server: RunningServer, running: Registry, tmp_path: Path
+):
+    name, tenant, source = f"chart-{uuid.uuid4().hex[:8]}", add_tenant(server), named()
+    theirs = uploaded(tenant, config_map_chart(name, "1.0.0", text="a colleague's"))
+    (tmp_path / "chart.tgz").write_bytes(config_map_chart(name, "1.0.0", text="pushed"))
+    with added(tenant, running.as_source(source)):
+        done = tenant.command("chart", "push", "./chart.tgz", source, "-o", "json", folder=tmp_path)
+        assert (done.returncode, json.loads(done.stdout)["created"]) == (0, True), done.stderr
+    assert project_charts(tenant, name) == {theirs: "1.0.0"}
+    assert "a colleague" in str(tenant.send("GET", f"/v2/charts/{theirs}/values").json())
+
+
+def test_keys_of_the_project_do_not_judge_a_pushed_file_unless_it_takes_verified_charts_only(
+    server: RunningServer, running: Registry, kubernetes: RunningCluster
+):
+    name, key, tenant = f"chart-{uuid.uuid4().hex[:8]}", pgp_key("pusher"), add_tenant(server)
+    archive, provenance = signed(kubernetes.helm, config_map_chart(name, "1.0.0"), key)
+    unsigned = config_map_chart(name, "2.0.0")
+
+    def trust(keys: str, *, verified_only: bool) -> None:
+        body = {"keys": keys, "verified_only": verified_only}
+        assert tenant.send("PUT", "/api/v1/verification", json_body=body).status_code == 200
+
+    with added(tenant, running.as_source(named())) as source:
+        trust(pgp_key("other").public, verified_only=True)
+        by_another = push_file(tenant, source, archive, provenance=provenance)
+        assert_error(by_another, *INVALID, "is not verified, and was not pushed")
+        assert_error(push_file(tenant, source, unsigned), *INVALID, "it came without a provenance file")
+        trust("", verified_only=True)
+        no_keys = push_file(tenant, source, archive, provenance=provenance)
+        assert_error(no_keys, *INVALID, "neither it nor the source has keys")
+        verification = {"kind": "pgp", "keys": key.public}
+        with added(tenant, {**running.as_source(named()), "verification": verification}) as verifying:
+            assert push_file(tenant, verifying, archive, provenance=provenance).status_code == 201
+        trust(pgp_key("other").public, verified_only=False)
+        assert push_file(tenant, source, archive, provenance=provenance).status_code == 201
+        assert push_file(tenant, source, unsigned).status_code == 201
+    assert project_charts(tenant, name) == {}
+
+
+def test_a_file_that_is_no_chart_is_refused_as_an_upload_is(server: RunningServer, source: str, told: "Told"):
+    assert_error(push_file(server, source, b"no archive"), *INVALID, "gzip")
+    archive = config_map_chart("chart", "1.0.0")
+    assert_error(push_file(server, source, archive, provenance="files: {}"), *INVALID, "it is of another archive")
+    no_form = server.send("POST", f"/api/v1/sources/{source}/archives", body=b"{}")
+    assert no_form.status_code == 400, no_form.text
+    assert not told.manifests
 
 
 def test_wrong_credentials_and_missing_rights_push_nothing(server: RunningServer, running: Registry):

@@ -116,6 +116,7 @@ TABLE: Final[dict[str, Route]] = {
     "GET /api/v1/sources/{source}/charts": Route("cce:source:list"),
     # A right of its own, asked before anything; the source of the matrix is a repository, which takes none.
     "POST /api/v1/sources/{source}/charts": Route("cce:source:push", body={"chart": {"id": "{chart_id}"}}),
+    "POST /api/v1/sources/{source}/archives": Route("cce:source:push", archive=True),
     "GET /api/v1/sources/{source}/charts/{chart_name}": Route("cce:source:get"),
     "GET /api/v1/sources/{source}/charts/{chart_name}/{version}": Route("cce:source:get"),
     # Which charts the project takes

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 #: Where charts come from that a command uploaded on its own; these are replaced when their folder has changed.
 SOURCE: Final = "command line"
-#: The codes of AlreadyExists and ChartReplaced: another had the same name and version at the same moment.
-_OVERTAKEN: Final = frozenset({"CCE.01409001", "CCE.01409004"})
+#: The codes of AlreadyExists and ChartReplaced.
+_EXISTS: Final = "CCE.01409001"
+_REPLACED: Final = "CCE.01409004"
 _TRIES: Final = 5
 _ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -33,17 +34,17 @@ def send_with_chart(
     """
     from pilothouse.cli.client import ServerRefused
     from pilothouse.cli.local_charts import find_local
-    from pilothouse.cli.sources import is_of_source, source_reference
 
     if (local := find_local(chart)) is None:
-        if is_of_source(chart):
-            return send(source_reference(context, chart, version=version))
-        return send({"id": uploaded_id(context, chart, version=version)})
+        return send(reference_of(context, chart, version=version))
     for tries_left in reversed(range(_TRIES)):
+        overtaken = _EXISTS  # of the upload; to what is sent afterwards it says something else
         try:
-            return send(_upload_once(context, local))
+            reference = _upload_once(context, local)
+            overtaken = _REPLACED
+            return send(reference)
         except ServerRefused as error:
-            if error.code not in _OVERTAKEN:
+            if error.code != overtaken:
                 raise
             if not tries_left:
                 raise PilothouseError(
@@ -51,6 +52,15 @@ def send_with_chart(
                     f"and version first; raise the version in Chart.yaml, or try again. The last answer: {error}"
                 ) from error
     raise AssertionError("the last try returns or raises")
+
+
+def reference_of(context: typer.Context, chart: str, *, version: str = "") -> dict[str, str]:
+    """Return how a body names a chart that is not on this machine."""
+    from pilothouse.cli.sources import is_of_source, source_reference
+
+    if is_of_source(chart):
+        return source_reference(context, chart, version=version)
+    return {"id": uploaded_id(context, chart, version=version)}
 
 
 def uploaded_id(context: typer.Context, chart: str, *, version: str = "") -> str:

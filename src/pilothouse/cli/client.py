@@ -98,12 +98,13 @@ class Client:
         return answer.headers["x-subject-token"], self._decode(answer.content)
 
     def send_chart(
-        self, method: str, path: str, *, content: tuple[str, bytes], parameters: str, provenance: str = ""
+        self, method: str, path: str, *, content: tuple[str, bytes], parameters: str = "", provenance: str = ""
     ) -> tuple[Any, list[str]]:
         """Upload a form with file name, bytes and texts; return the decoded JSON answer and lint's warnings."""
         import httpx2
 
-        texts = {"parameters": parameters, **({"provenance": provenance} if provenance else {})}
+        given = {"parameters": parameters, "provenance": provenance}
+        texts = {name: text for name, text in given.items() if text}
         form = httpx2.Request(method, self.url, files={"content": content}, data=texts)
         answer = self._send(method, path, form.read(), headers={"Content-Type": form.headers["content-type"]})
         return self._decode(answer.content), orjson.loads(answer.headers.get("x-pilothouse-lint", "[]"))

@@ -18,6 +18,8 @@ _UNMISTAKABLE: Final = (
     "timeout_seconds",
 )
 _OPTION: Final = re.compile(rf"(?<![\w./'\"-])(?:options\.([a-z_]+)|({'|'.join(_UNMISTAKABLE)}))\b")
+#: What forms and bodies about charts are told to hold.
+_PARAMETER: Final = re.compile(r'parameters \{"(override|skip_lint)": true\}|(?<=\bset )(replace)\b')
 _CONFLICT: Final = re.compile(r"Apply failed with \d+ conflicts?")
 _UNLOCK: Final = re.compile(r"POST /api/v1/clusters/[\w-]+/unlock")
 _RUNNING: Final = re.compile(r"\(operation ([0-9a-f-]{36})\); retry when the release is no longer pending")
@@ -31,6 +33,7 @@ def reword(text: str) -> str:
     """Return a text of the server with flags and commands in place of the API's options and calls."""
     text = _UNLOCK.sub("pilothouse release unlock NAME --reason TEXT", text)
     text = _OPTION.sub(lambda found: _flag(found[1] or found[2]), text)
+    text = _PARAMETER.sub(lambda found: _flag(found[1] or found[2]), text)
     if running := _RUNNING.search(text):
         return f"{text}; {follow_hint(running[1])}"
     return f"{text}; {_RENDERED_HINT}" if "YAML parse error on " in text else text

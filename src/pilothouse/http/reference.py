@@ -85,7 +85,9 @@ def _plain(docstring: str) -> str:
 
 
 def _schema_of(openapi: dict[str, Any], holder: dict[str, Any]) -> dict[str, Any]:
-    return _resolved(openapi, ((holder.get("content") or {}).get("application/json") or {}).get("schema") or {})
+    content = holder.get("content") or {}
+    described = content.get("application/json") or content.get("multipart/form-data") or {}
+    return _resolved(openapi, described.get("schema") or {})
 
 
 def _resolved(openapi: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Chart sources: OCI registries and HTTP repositories of a project, their charts and versions."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar, Final
 
-from fastapi import Query, Response
+from fastapi import Query, Request, Response
 from pydantic import Field
 
 from pilothouse import errors
@@ -13,10 +13,11 @@ from pilothouse.api.v1.release_bodies import Chart
 from pilothouse.api.v1.routing import error_responses, native_router
 from pilothouse.api.v1.verification import VerificationView
 from pilothouse.http.json_bodies import KUBECONFIG, JsonLimits
+from pilothouse.http.multipart import read_form
 from pilothouse.http.release_queries import MARKER
 from pilothouse.services.charts.signatures import MOST_BYTES
 from pilothouse.services.sources.pull import SourceReference
-from pilothouse.services.sources.push import ChartPushes, PushChart, PushedChart
+from pilothouse.services.sources.push import ChartPushes, PushArchive, PushChart, PushedChart
 from pilothouse.services.sources.records import Credentials, Kind, Source, VerificationKind
 from pilothouse.services.sources.sources import AddSource, Sources
 from pilothouse.store.source_charts import SourceVersion
@@ -152,6 +153,33 @@ class PushToSource(Body):
     provenance: Annotated[str, Field(max_length=MOST_BYTES)] = ""
 
 
+#: A form, as uploads of the compatible API are, because an archive is no JSON.
+_ARCHIVE_FORM: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["content"],
+                    "properties": {
+                        "content": {
+                            "type": "string",
+                            "format": "binary",
+                            "description": "what `helm package` makes; name and version come from its Chart.yaml",
+                        },
+                        "provenance": {
+                            "type": "string",
+                            "description": "the provenance file (`.prov`) that goes with it, as `helm push` sends it",
+                        },
+                    },
+                }
+            }
+        },
+    }
+}
+
+
 class PushedChartView(View):
     """A chart that the registry has. `created`: false if it had the same before; then nothing was sent.
 
@@ -233,6 +261,29 @@ async def push_chart(
     chart = await charts.choose(body.chart)
     request = PushChart(chart_id=chart.id, digest=chart.digest, replace=body.replace, provenance=body.provenance)
     return await pushes.push(caller, source, request, request_id=request_id)
+
+
+@router.post(
+    "/{source}/archives",
+    status_code=201,
+    response_model=PushedChartView,
+    dependencies=[allowed("cce:source:push")],
+    responses=error_responses(errors.AlreadyExists, errors.UnsupportedContentType),
+    openapi_extra=_ARCHIVE_FORM,
+)
+async def push_archive(
+    *,
+    request: Request,
+    source: str,
+    caller: CurrentCaller,
+    pushes: Annotated[ChartPushes, service(ChartPushes)],
+    request_id: RequestId,
+    replace: Annotated[bool, Query(description="put it in the place of another chart of that version")] = False,
+) -> PushedChart:
+    """Push an archive to a registry as it is sent, checked like an upload and stored nowhere here."""
+    async with read_form(request, file="content", texts={"provenance": MOST_BYTES}) as form:
+        wanted = PushArchive(archive=form.file, replace=replace, provenance=form.texts.get("provenance", ""))
+        return await pushes.push_archive(caller, source, wanted, request_id=request_id)
 
 
 @router.get("/{source}/charts/{chart_name}", response_model=list[SourceVersionView])

@@ -10,7 +10,7 @@ import orjson
 import typer
 
 from pilothouse.cli.chart_options import ChartVersion
-from pilothouse.cli.charts import is_uploaded_by_deploying, send_with_chart, uploaded_id
+from pilothouse.cli.charts import is_uploaded_by_deploying, reference_of, uploaded_id
 from pilothouse.cli.commands import project as projects
 from pilothouse.cli.completion import complete_charts, complete_sources
 from pilothouse.cli.connection import client_of
@@ -155,21 +155,31 @@ def push(
 ) -> None:
     """Push a chart to a registry.
 
-    The server does it, with the credentials of the source that has the address. The provenance file beside an archive
-    (ARCHIVE.prov) goes with it.
+    The server does it, with the credentials of the source that has the address; of a folder or archive it keeps
+    nothing. The provenance file beside an archive (ARCHIVE.prov) goes with it.
 
     Example: pilothouse chart push web@1.2.0 oci://registry.example.com/team
     """
     source = quote(source_of(context, target), safe="")
-    local = find_local(chart)
-    provenance = provenance_of(local) if local is not None else ""
-
-    def send(named: dict[str, str]) -> Any:
-        body = {"chart": named, "replace": replace, **({"provenance": provenance} if provenance else {})}
-        return client_of(context).call("POST", f"/api/v1/sources/{source}/charts", body=body)
-
-    row = send_with_chart(context, chart, send, version=version)
+    if (local := find_local(chart)) is not None:
+        row = _push_file(context, local, source, replace=replace)
+    else:
+        body = {"chart": reference_of(context, chart, version=version), "replace": replace}
+        row = client_of(context).call("POST", f"/api/v1/sources/{source}/charts", body=body)
     print_rows([row], ("reference", "manifest_digest", "created"), output, single=True)
+
+
+def _push_file(context: typer.Context, path: Path, source: str, *, replace: bool) -> dict[str, Any]:
+    """Push what is on this machine; the server sends it on and keeps nothing of it."""
+    packed = pack(path)
+    row: dict[str, Any]
+    row, _ = client_of(context).send_chart(
+        "POST",
+        f"/api/v1/sources/{source}/archives{'?replace=true' if replace else ''}",
+        content=(f"{packed.name}.tgz", packed.content),
+        provenance=provenance_of(path),
+    )
+    return row
 
 
 @app.command("values")

@@ -48,13 +48,21 @@ class Signatures:
         return TrustedKeys(list(dict.fromkeys(found.fingerprints)), list(found.unusable))
 
     async def verify_provenance(
-        self, archive: BinaryIO, chart: ChartArchive, provenance: str, *, keys: str, project_id: str, source: str = ""
+        self,
+        archive: BinaryIO,
+        chart: ChartArchive,
+        provenance: str,
+        *,
+        keys: str,
+        project_id: str,
+        source: str = "",
+        was: str = "stored",
     ) -> NewVerification:
         """Return who signed the archive by its provenance; raise InvalidChart if none of the keys did, or Busy."""
         request = VerifyProvenanceRequest(
             chart=archive, file_name=f"{chart.name}-{chart.version}.tgz", provenance=provenance, keys=keys
         )
-        found = await self._verify(request, chart, project_id=project_id)
+        found = await self._verify(request, chart, project_id=project_id, was=was)
         return NewVerification(
             kind="pgp",
             fingerprint=found.fingerprint,
@@ -93,12 +101,12 @@ class Signatures:
         )
 
     async def _verify(
-        self, request: Request[FoundSignature], chart: ChartArchive, *, project_id: str
+        self, request: Request[FoundSignature], chart: ChartArchive, *, project_id: str, was: str = "stored"
     ) -> FoundSignature:
         try:
             return await self._ask(request, project_id=project_id)
         except (HelmError, EngineCrashed, EngineTimeout) as error:
-            raise not_verified(chart, str(error)) from error
+            raise not_verified(chart, str(error), was=was) from error
 
     async def _ask(self, request: Request[OutcomeT], *, project_id: str) -> OutcomeT:
         return await self._engine.run(
@@ -109,6 +117,6 @@ class Signatures:
         )
 
 
-def not_verified(chart: ChartArchive, reason: str) -> InvalidChart:
-    """Return the error for a chart whose signature does not count."""
-    return InvalidChart(f"chart {chart.name} {chart.version} is not verified, and was not stored: {reason}")
+def not_verified(chart: ChartArchive, reason: str, *, was: str = "stored") -> InvalidChart:
+    """Return the error for a chart whose signature does not count; ``was``: what was not done with it."""
+    return InvalidChart(f"chart {chart.name} {chart.version} is not verified, and was not {was}: {reason}")

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from pilothouse.chart_archive.charts import ChartArchive
-from pilothouse.errors import InvalidRequest
+from pilothouse.errors import InvalidChart, InvalidRequest
 from pilothouse.services.charts.signatures import Signatures, TrustedKeys, not_verified
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import require_still
 from pilothouse.store import audit, verifications
 from pilothouse.store.database import Database, Transaction, retry_conflicts
+from pilothouse.store.sources import SourceRow
 from pilothouse.store.verifications import NewVerification, SourceTrust, TrustRow
 
 SET_TRUST: Final = "cce:verification:update"
@@ -108,6 +109,38 @@ class Trust:
                 + ("trusts no key for uploads" if provenance else "it came without a provenance file (.prov)"),
             )
         return None
+
+    async def judge_pushed(self, chart: ChartArchive, archive: BinaryIO, provenance: str, *, to: SourceRow) -> None:
+        """Return if the project may send the archive to its source; it is not stored.
+
+        One that takes verified charts only sends no others: else what it refuses would go out with its credentials.
+        Raises InvalidChart.
+        """
+        project_id = to.project_id
+        async with self._database.autocommit() as connection:
+            trust = await verifications.find_trust(connection, project_id)
+            counts = await verifications.counts(connection, project_id=project_id, digest=chart.digest)
+        if not trust.verified_only or counts:
+            return
+        keys = [trust.verification_keys, to.verification_keys if to.verification == "pgp" else ""]
+        known = [one for one in keys if one]
+        if not provenance or not known:
+            raise not_verified(
+                chart,
+                "this project takes verified charts only, and "
+                + ("neither it nor the source has keys for it" if provenance else "it came without a provenance file"),
+                was="pushed",
+            )
+        for last, one in enumerate(known, start=1):
+            try:
+                await self._signatures.verify_provenance(
+                    archive, chart, provenance, keys=one, project_id=project_id, was="pushed"
+                )
+            except InvalidChart:
+                if last == len(known):
+                    raise
+            else:
+                return
 
 
 async def _shown(tx: Transaction, row: TrustRow, *, project_id: str) -> ShownTrust:

@@ -1,7 +1,9 @@
 """Charts of a project, sent to one of its registries, so that they are another project's source."""
 
 import asyncio
+import io
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 import structlog
 
@@ -9,13 +11,14 @@ from pilothouse.chart_archive.charts import read_config
 from pilothouse.chart_sources.publishing import NewChart, publish
 from pilothouse.chart_sources.registry import Repository
 from pilothouse.errors import InvalidRequest, NotFound, PilothouseError
+from pilothouse.services.charts.checks import ChartChecks
+from pilothouse.services.charts.trust import Trust
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import require_still
 from pilothouse.services.sources.pull import ChartPulls
 from pilothouse.services.sources.sync import SourceSync
 from pilothouse.settings import Settings
 from pilothouse.store import archives, audit, charts, verifications
-from pilothouse.store.charts import ChartRow
 from pilothouse.store.database import Database
 from pilothouse.store.sources import SourceRow
 
@@ -35,6 +38,26 @@ class PushChart:
     provenance: str = field(default="", repr=False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PushArchive:
+    """An archive, at its beginning, that is to be pushed without being stored here; the rest is as in PushChart."""
+
+    archive: BinaryIO
+    replace: bool = False
+    provenance: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """A chart with what is sent of it; ``digest`` is that of its archive in hex."""
+
+    name: str
+    version: str
+    digest: str
+    archive: bytes = field(repr=False)
+    provenance: str = field(repr=False)
+
+
 @dataclass(frozen=True)
 class PushedChart:
     """A chart that the registry has under ``reference``; ``created`` is False if it had the same before."""
@@ -51,10 +74,21 @@ class PushedChart:
 class ChartPushes:
     """Push charts to registries with the credentials of their sources."""
 
-    def __init__(self, database: Database, sync: SourceSync, pulls: ChartPulls, settings: Settings) -> None:
+    def __init__(
+        self,
+        database: Database,
+        sync: SourceSync,
+        pulls: ChartPulls,
+        settings: Settings,
+        *,
+        checks: ChartChecks,
+        trust: Trust,
+    ) -> None:
         self._database = database
         self._sync = sync
         self._pulls = pulls
+        self._checks = checks
+        self._trust = trust
         self._most_bytes = settings.sources.archive_bytes
         self._limits = settings.charts
 
@@ -67,30 +101,58 @@ class ChartPushes:
         caller.require("cce:source:push")
         caller.require("cce:chart:download")
         row = await self._pulls.find_source(named, project_id=caller.project_id)
-        chart, archive, provenance = await self._read(caller, request)
+        packed = await self._read(caller, request)
+        return await self._push(caller, row, packed, replace=request.replace, request_id=request_id)
+
+    async def push_archive(self, caller: Caller, named: str, request: PushArchive, *, request_id: str) -> PushedChart:
+        """Send an archive that is not stored here, checked like an upload; raise InvalidChart, or what ``push`` does.
+
+        A project that takes verified charts only sends no others: one of its keys, or of the source's, must have
+        signed it.
+        """
+        caller.require("cce:source:push")
+        row = await self._pulls.find_source(named, project_id=caller.project_id)
+        archive, project_id = request.archive, caller.project_id
+        self._refuse_larger(archive.seek(0, io.SEEK_END), where="content")
+        archive.seek(0)
+        chart = await self._checks.check(archive, lint=False, project_id=project_id)
+        _refuse_other_provenance(chart.name, chart.version, chart.digest, provenance=request.provenance)
+        await self._trust.judge_pushed(chart, archive, request.provenance, to=row)
+        archive.seek(0)
+        content = await asyncio.to_thread(archive.read)
+        packed = _Packed(chart.name, chart.version, chart.digest, content, request.provenance)
+        return await self._push(caller, row, packed, replace=request.replace, request_id=request_id)
+
+    async def _push(
+        self, caller: Caller, row: SourceRow, chart: _Packed, *, replace: bool, request_id: str
+    ) -> PushedChart:
         if row.kind != "oci":
             raise InvalidRequest(f"source {row.name!r} is an HTTP repository; charts are pushed to registries (oci://)")
-        config = await asyncio.to_thread(read_config, archive, limits=self._limits)
+        config = await asyncio.to_thread(read_config, chart.archive, limits=self._limits)
         new = NewChart(
-            name=chart.name, version=chart.version, archive=archive, config=config, provenance=provenance.encode()
+            name=chart.name,
+            version=chart.version,
+            archive=chart.archive,
+            config=config,
+            provenance=chart.provenance.encode(),
         )
         async with self._database.transaction() as tx:  # before anything leaves this server
             await require_still(tx, caller, "cce:source:push")
-            detail = f"{chart.name} {chart.version} sha256:{chart.digest}{', replacing' if request.replace else ''}"
+            detail = f"{chart.name} {chart.version} sha256:{chart.digest}{', replacing' if replace else ''}"
             await audit.record(
                 tx, caller, "cce:source:push", target=row.id, target_name=row.name, detail=detail, request_id=request_id
             )
         async with self._sync.fetching(row) as fetch:
             repository = Repository(fetch, fetch.origin.url, chart.name, actions="pull,push")
-            published = await publish(repository, new, replace=request.replace)
+            published = await publish(repository, new, replace=replace)
         log.info("chart_pushed", source=row.id, chart=chart.name, version=chart.version, digest=published.digest)
-        await self._note(row, chart)
+        await self._note(row, chart.name)
         reference = f"{row.url}/{chart.name}:{chart.version.replace('+', '_')}"
         return PushedChart(
             row.name, chart.name, chart.version, chart.digest, reference, published.digest, published.created
         )
 
-    async def _read(self, caller: Caller, request: PushChart) -> tuple[ChartRow, bytes, str]:
+    async def _read(self, caller: Caller, request: PushChart) -> _Packed:
         async with self._database.autocommit() as connection:
             chart = await charts.find_chart(connection, request.chart_id, project_id=caller.project_id)
             if chart is not None:
@@ -100,22 +162,28 @@ class ChartPushes:
             verified = await verifications.find(connection, project_id=caller.project_id, digest=digest)
         if chart is None or archive is None:
             raise NotFound(f"chart.id: chart {request.chart_id!r} does not exist in this project")
-        if len(archive) > self._most_bytes:
+        self._refuse_larger(len(archive), where="chart.id")
+        _refuse_other_provenance(chart.name, chart.version, chart.digest, provenance=request.provenance)
+        kept = verified.provenance if verified is not None and not verified.of_revision else ""
+        return _Packed(chart.name, chart.version, chart.digest, archive, request.provenance or kept)
+
+    def _refuse_larger(self, size: int, *, where: str) -> None:
+        if size > self._most_bytes:
             raise InvalidRequest(
-                f"chart.id: the chart has {len(archive)} bytes; sources take and give at most {self._most_bytes} "
+                f"{where}: the chart has {size} bytes; sources take and give at most {self._most_bytes} "
                 "(PILOTHOUSE_SOURCES__ARCHIVE_BYTES)"
             )
-        if request.provenance and chart.digest not in request.provenance:
-            raise InvalidRequest(
-                f"provenance: it is of another archive: it does not name the digest of {chart.name} {chart.version}, "
-                f"{chart.digest}"
-            )
-        kept = verified.provenance if verified is not None and not verified.of_revision else ""
-        return chart, archive, request.provenance or kept
 
-    async def _note(self, row: SourceRow, chart: ChartRow) -> None:
+    async def _note(self, row: SourceRow, name: str) -> None:
         """List the chart's versions anew; the next synchronisation does it if this fails."""
         try:
-            await self._pulls.refresh_tags(row, chart.name)
+            await self._pulls.refresh_tags(row, name)
         except PilothouseError as error:
             log.warning("source_unavailable", source=row.id, error=str(error))
+
+
+def _refuse_other_provenance(name: str, version: str, digest: str, *, provenance: str) -> None:
+    if provenance and digest not in provenance:
+        raise InvalidRequest(
+            f"provenance: it is of another archive: it does not name the digest of {name} {version}, {digest}"
+        )
