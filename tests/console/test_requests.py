@@ -431,6 +431,7 @@ def test_what_is_written_by_the_console_is_in_the_audit_as_by_the_api(
         "/audit?marker=" + "0" * 19 + "1" * 4500, "/releases/test/none/none/values?revision=" + "0" * 19 + "1" * 4500,
         "/releases/test/none/none/values?revision=" + "%20" * 20 + "1",
         "/plans/none", "/plans/%00", "/install?plan=none", "/install?name=%00", "/releases/test/none/none/change",
+        "/releases/test/none/none/change?source=%00", "/sources?q=%00", "/operations?release=%00", "/audit?user=%00",
     ],
 )  # fmt: skip
 def test_a_wrong_address_is_explained_on_a_page(person: httpx2.Client, path: str):

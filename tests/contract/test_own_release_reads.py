@@ -150,7 +150,7 @@ def test_the_list_has_the_release_and_says_what_it_was_asked(made: Made):
 def test_the_list_as_a_table_says_the_same(made: Made):
     path = f"/api/v1/releases?namespace={made.namespace}"
     [item] = made.server.send("GET", path).json()
-    for accept in ("application/json;as=Table", "application/json; as=Table"):
+    for accept in ("application/json;as=Table", "application/json; as=table, application/json"):
         answer = made.server.send("GET", path, headers={"Accept": accept})
         assert answer.headers["content-type"] == "application/json;as=Table"
         table = answer.json()

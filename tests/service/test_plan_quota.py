@@ -70,6 +70,19 @@ async def test_what_has_expired_makes_room_at_once(database: Database, projects:
     await kept(database, new(projects[0], size=300), most_bytes=300)
 
 
+async def test_what_has_expired_is_kept_as_long_as_there_is_room(database: Database, projects: tuple[str, str]):
+    expired, other = new(projects[0], size=300), new(projects[1], size=300)
+    await kept(database, expired, most_bytes=600)
+    await kept(database, other, most_bytes=600)
+    age(database, projects[0], seconds=0)
+    age(database, projects[1], seconds=0)
+    await kept(database, new(projects[0], size=300), most_bytes=600)
+    assert await found(database, expired, projects[0]) is not None
+    await kept(database, new(projects[0], size=1), most_bytes=600)
+    assert await found(database, expired, projects[0]) is None
+    assert await found(database, other, projects[1]) is not None
+
+
 async def test_both_parts_count_to_the_size(database: Database, projects: tuple[str, str]):
     await kept(database, new(projects[0], size=600), most_bytes=1000)
     with pytest.raises(QuotaExceeded, match=r"larger than 1000 bytes.*PILOTHOUSE_PLANS__BYTES_PER_PROJECT"):

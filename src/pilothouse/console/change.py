@@ -70,7 +70,16 @@ async def ask_change(request: Request) -> Response:
     """Show the form with what the release has; with ``plan`` filled in as for that plan."""
     caller = caller_of(request)
     caller.require(_UPDATE)
-    now = await _read(request)
+    now, failed = await _read(request), None
+    if source := request.query_params.get("source", ""):
+        version = request.query_params.get("version", "")
+        reference = SourceReference(source=source, name=now.stored.chart_name, version=version)
+        try:
+            row = await service_of(request, ChartPulls).choose(caller, reference)
+        except PilothouseError as error:
+            failed = error
+        else:
+            return see_other(f"{release_path(request)}/change?chart={row.id}")
     fields = {
         "chart": request.query_params.get("chart", "") or await _find_own_chart(request, now.stored),
         "values": "" if now.masked else now.given,
@@ -81,14 +90,7 @@ async def ask_change(request: Request) -> Response:
         fields["force_conflicts"] = "yes"
     if plan_id := request.query_params.get("plan", ""):
         fields |= {"values": ""} | await read_again(request, plan_id, place=place_of(request))
-    refused, faults = None, NO_FAULTS
-    if source := request.query_params.get("source", ""):
-        version = request.query_params.get("version", "")
-        reference = SourceReference(source=source, name=now.stored.chart_name, version=version)
-        try:
-            fields["chart"] = (await service_of(request, ChartPulls).choose(caller, reference)).id
-        except PilothouseError as error:
-            refused, faults = await tell_faults(request, error, fields)
+    refused, faults = await tell_faults(request, failed, fields) if failed is not None else (None, NO_FAULTS)
     return await _form(request, fields, now, refused=refused, faults=faults, is_fresh=not plan_id)
 
 

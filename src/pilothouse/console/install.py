@@ -25,7 +25,7 @@ from pilothouse.console.value_forms import (
     read_text,
     tell_faults,
 )
-from pilothouse.errors import AlreadyExists, InvalidRequest, NotFound, PilothouseError
+from pilothouse.errors import AlreadyExists, NotFound, PilothouseError
 from pilothouse.http.errors import Refusal
 from pilothouse.http.requests import service_of
 from pilothouse.services.clusters import Clusters
@@ -46,8 +46,6 @@ async def ask_install(request: Request) -> Response:
     caller = caller_of(request)
     caller.require(_CREATE)
     fields = {name: request.query_params.get(name, "") for name in (*_NAMED, *_SOURCED)}
-    if any("\0" in value for value in fields.values()):
-        raise InvalidRequest(gettext("the query contains a NUL character"))
     source, name, version = (fields.pop(one) for one in _SOURCED)
     if source:
         reference = SourceReference(source=source, name=name, version=version)

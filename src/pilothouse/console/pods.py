@@ -14,7 +14,7 @@ from pilothouse.console.rendering import fragment, refusal
 from pilothouse.console.requests import caller_of, not_one_of, wrong
 from pilothouse.console.streams import END, QUIET, REFUSED, message
 from pilothouse.console.texts import gettext
-from pilothouse.errors import Forbidden, InvalidRequest, NotAuthenticated, NotFound, PilothouseError
+from pilothouse.errors import Forbidden, NotAuthenticated, NotFound, PilothouseError
 from pilothouse.http.audit import note_read
 from pilothouse.http.event_streams import EventStreams
 from pilothouse.http.requests import service_of
@@ -29,8 +29,6 @@ _FOLLOWED: Final = 300
 
 def _read_query(request: Request) -> LogQuery:
     given = {name: request.query_params.get(name, "") for name in ("pod", "namespace", "container", "tail")}
-    if any("\0" in value for value in given.values()):
-        raise InvalidRequest(gettext("the query contains a NUL character"))
     if not given["pod"]:
         raise wrong("pod", gettext("missing; choose one among the live objects of the release"))
     tail = given.pop("tail") or str(_TAILS[0])

@@ -67,7 +67,7 @@ def caller_of(request: Request) -> Caller:
     caller: Caller | None = request.scope["state"].get("caller")
     if caller is None:
         raise NotAuthenticated(gettext("Log in to see this page."))
-    if any("\0" in str(named) for named in request.path_params.values()):
+    if any("\0" in str(given) for given in (*request.path_params.values(), *request.query_params.values())):
         raise InvalidRequest(gettext("the address contains a NUL character"))
     if "project" in request.path_params and not caller.project_id:
         raise NotFound(

@@ -21,6 +21,9 @@ LOCALE: Final = Path(__file__).parent / "locale"
 DOMAIN: Final = "messages"
 #: Of the header; browsers send a tenth of it.
 _LONGEST: Final = 1000
+_MOST_TAGS: Final = 20
+#: Of a tag: language, script, region and variant, as RFC 5646 has them.
+_MOST_SUBTAGS: Final = 4
 _WEIGHT: Final = re.compile(r"\s*q=([01](?:\.[0-9]{0,3})?)\s*")
 
 
@@ -55,7 +58,7 @@ def installed() -> Mapping[str, Language]:
 def choose_language(accepted: str, languages: Mapping[str, Language]) -> Language:
     """Return the first language that an Accept-Language prefers, or the one that it is a variant of; English else."""
     for tag in _read_preferred(accepted[:_LONGEST]):
-        parts = tag.split("-")
+        parts = tag.split("-", _MOST_SUBTAGS)[:_MOST_SUBTAGS]
         for length in range(len(parts), 0, -1):
             if language := languages.get("-".join(parts[:length])):
                 return language
@@ -64,7 +67,7 @@ def choose_language(accepted: str, languages: Mapping[str, Language]) -> Languag
 
 def _read_preferred(accepted: str) -> list[str]:
     weighed = []
-    for one in accepted.split(","):
+    for one in accepted.split(",", _MOST_TAGS)[:_MOST_TAGS]:
         tag, _, weight = one.partition(";")
         found = _WEIGHT.fullmatch(weight)
         weighed.append((tag.strip().lower(), float(found[1]) if found is not None else 1.0))
@@ -111,7 +114,7 @@ def translate_number(one: str, several: str, number: int) -> str:
 
 def gettext(message: str, **variables: Any) -> str:
     """Return the message in the language of the page, with its variables: ``%(name)s``."""
-    return translate(message) % variables
+    return translate(message) % variables if variables else translate(message)
 
 
 def ngettext(one: str, several: str, num: int, **variables: Any) -> str:

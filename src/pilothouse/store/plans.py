@@ -57,7 +57,8 @@ class ListedPlanRow:
 async def keep(tx: Transaction, new: NewPlan, *, life_seconds: float, most: int, most_bytes: int) -> PlanRow:
     """Insert the plan; raise QuotaExceeded if the project has as many, or as large ones.
 
-    Concurrent requests can exceed both slightly.
+    Expired ones do not count, but give way when the kept ones would be larger than that together. Concurrent requests
+    can exceed both slightly.
     """
     params = {
         **{f"new_{name}": value for name, value in vars(new).items()},
@@ -66,6 +67,7 @@ async def keep(tx: Transaction, new: NewPlan, *, life_seconds: float, most: int,
         "most": most,
         "most_bytes": most_bytes,
     }
+    await tx.execute(_GIVE_WAY, {name: params[name] for name in ("new_project_id", "new_bytes", "most_bytes")})
     row = (await tx.execute(_KEEP, params)).mappings().one_or_none()
     if row is None:
         raise QuotaExceeded(
@@ -121,6 +123,13 @@ _KEEP = (
         ),
     )
     .returning(plans.c.created_at, plans.c.expires_at)
+)
+_OF_PROJECT = plans.c.project_id == bindparam("new_project_id")
+_ALL_BYTES = (
+    select(func.coalesce(func.sum(plans.c.plan_bytes), literal_column("0"))).where(_OF_PROJECT).scalar_subquery()
+)
+_GIVE_WAY = delete(plans).where(
+    _OF_PROJECT, plans.c.expires_at <= _NOW, bindparam("most_bytes", type_=BigInteger) < _ALL_BYTES + _NEW_BYTES
 )
 _WANTED = (plans.c.id == bindparam("wanted_id"), plans.c.project_id == bindparam("of_project"))
 _FIND = (

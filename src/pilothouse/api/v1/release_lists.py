@@ -127,7 +127,7 @@ async def list_releases(
         headers[TOTALS] = as_header(page.totals)
     if page.incomplete:
         headers[INCOMPLETE] = ", ".join(page.incomplete[:_NAMED_CLUSTERS])
-    as_table = accept.replace(" ", "") == TABLE
+    as_table = TABLE.lower() in accept.replace(" ", "").lower().split(",")
     body = table_json(page.releases, names) if as_table else as_json(page.releases, names)
     return Response(body, media_type=TABLE if as_table else _JSON, headers={**headers, "Vary": "Accept"})
 
