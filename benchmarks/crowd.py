@@ -10,12 +10,10 @@ import dataclasses
 import os
 import signal
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -29,7 +27,7 @@ from benchmarks.http import Connections, connections
 from benchmarks.place import Place, child_of, children_of, cpu_seconds, postmaster_of, pss, rss
 from benchmarks.reads import release_secret, secret_writer, write_secrets
 from tests.support.charts import config_map_chart
-from tests.support.servers import RunningServer, free_port, run_server
+from tests.support.servers import RunningServer, free_port, open_folder, run_server
 from tests.support.tenants import add_tenant
 from tools.localcluster.cluster import obtain
 
@@ -306,8 +304,7 @@ def main(names: list[str]) -> None:
     for name in names or BENCHMARKS:
         monitoring = free_port()
         environment = {"PILOTHOUSE_MONITORING__PORT": str(monitoring)}
-        with tempfile.TemporaryDirectory(prefix="pilothouse-bench-") as text:
-            folder = Path(text)
+        with open_folder() as folder:
             kubeconfig = cluster.kubeconfig.read_text() if name == "clusters" else None
             with run_server(folder, kubeconfig=kubeconfig, environment=environment) as server:
                 ground = Place(server, cluster.kubeconfig, cluster.helm, folder)
