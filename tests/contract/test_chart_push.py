@@ -102,8 +102,10 @@ def test_what_was_uploaded_here_is_pulled_by_helm_and_is_the_source_of_another_p
             version
         ]
         assert push(server, source, chart).json() == {**pushed, "created": False}
-        rows = server.send("GET", f"/api/v1/audit?action=cce:source:push&target={source}").json()
-        assert [row["detail"] for row in rows] == [f"{name} {version} sha256:{digest}"] * 2
+        told = f"{name} {version} sha256:{digest}"
+        assert audited(server, source) == [
+            ("done", f"{told}: it was there"), ("started", told), ("done", told), ("started", told),
+        ]  # fmt: skip
 
         other = add_tenant(server)
         with added(other, running.as_source(named())) as theirs:
@@ -116,6 +118,31 @@ def test_what_was_uploaded_here_is_pulled_by_helm_and_is_the_source_of_another_p
     assert config_of(running, f"team/{name}", pushed["manifest_digest"]) == config_of(
         running, f"helms/{name}", "1.2.0-rc.1_build.7"
     )
+
+
+def audited(server: RunningServer, source: str) -> list[tuple[str, str]]:
+    """Return outcomes and details of what the audit tells of pushes to the source, the newest first."""
+    rows = server.send("GET", f"/api/v1/audit?action=cce:source:push&target={source}").json()
+    return [(row["outcome"], row["detail"]) for row in rows]
+
+
+def test_the_audit_tells_how_a_push_ended(server: RunningServer, told: "Told", source: str):
+    archive = config_map_chart("audited", "1.0.0")
+    what = f"audited 1.0.0 sha256:{hashlib.sha256(archive).hexdigest()}"
+    told.instead = on("PUT", "/manifests/", Reply(b"", 500))
+    answer = push_file(server, source, archive)
+    failed, started = server.send("GET", f"/api/v1/audit?action=cce:source:push&target={source}").json()
+    assert (failed["outcome"], failed["detail"]) == ("failed", f"{what}: {answer.json()['error_msg']}")
+    assert (started["outcome"], started["detail"]) == ("started", what)
+    assert failed["request_id"] == started["request_id"] == answer.headers["x-request-id"]
+    told.instead = lambda _request: None
+    assert push_file(server, source, config_map_chart("audited", "1.0.0", text="theirs")).status_code == 201
+    assert_error(push_file(server, source, archive), *TAKEN)
+    outcomes = [outcome for outcome, _ in audited(server, source)]
+    assert outcomes == ["failed", "started", "done", "started", "failed", "started"]
+    assert "has version 1.0.0 with another content" in audited(server, source)[0][1]
+    query = f"/api/v1/audit?action=cce:source:push&target={source}&outcome=started"
+    assert len(server.send("GET", query).json()) == 3
 
 
 def manifest_of(running: Registry, path: str, reference: str) -> Any:

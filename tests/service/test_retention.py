@@ -156,15 +156,18 @@ async def test_audit_rows_go_by_age_in_pieces(database: Database, execute: Execu
 
 
 async def test_failed_proofs_go_sooner_than_deeds(database: Database, execute: Execute):
-    for outcome in ("done", "denied", "failed"):
+    rows = [("done", ""), ("denied", ""), ("failed", "iam:tokens:create"), ("failed", "cce:source:push")]
+    for outcome, action in rows:
         execute(
             "INSERT INTO audit (at, project_id, user_id, action, target, request_id, outcome)"
-            " SELECT now() - interval '3 days', '', '', '', '', '', %s FROM generate_series(1, 250)",
+            " SELECT now() - interval '3 days', '', '', %s, '', '', %s FROM generate_series(1, 250)",
+            action,
             outcome,
         )
     short = SETTINGS.model_copy(update={"audit_failed_seconds": 2 * 24 * 3600.0})
     assert (await forget(database, short))["audit"] == 250
-    assert execute("SELECT outcome, count(*) FROM audit GROUP BY 1 ORDER BY 1") == [("denied", 250), ("done", 250)]
+    left = [("denied", "", 250), ("done", "", 250), ("failed", "cce:source:push", 250)]
+    assert execute("SELECT outcome, action, count(*) FROM audit GROUP BY 1, 2 ORDER BY 1") == left
 
 
 async def test_workers_that_do_it_at_the_same_moment_do_it_once(database: Database, execute: Execute):

@@ -18,11 +18,15 @@ from pilothouse.store.tables import audit, clusters, operations, projects
 
 
 class Outcome(StrEnum):
-    """How it went: done, denied for lack of a role, or failed for lack of a proof."""
+    """How it went: done, denied for lack of a role, or failed: for lack of a proof, or because it could not be done.
+
+    What is begun beyond the database has a row before, ``started``, and another at its end, by the same request.
+    """
 
     DONE = "done"
     DENIED = "denied"
     FAILED = "failed"
+    STARTED = "started"
 
 
 class Actor(Protocol):
@@ -134,6 +138,7 @@ async def record(
     target_name: str = "",
     detail: str = "",
     operation_id: str = "",
+    outcome: Outcome = Outcome.DONE,
 ) -> None:
     """Insert an audit row in the caller's transaction, so that it commits with the action."""
     row = {
@@ -144,6 +149,7 @@ async def record(
         "detail": detail,
         "request_id": request_id,
         "operation_id": operation_id,
+        "outcome": outcome,
     }
     await tx.execute(_RECORD, row)
 

@@ -775,10 +775,10 @@ audit = Table(
     _text("project_name"),
     _text("target_name"),
     _text("source", "the address that the request came from"),
-    Column("outcome", Text, nullable=False, server_default="done", comment="done, denied (role) or failed (proof)"),
+    Column("outcome", Text, nullable=False, server_default="done", comment="done, denied (role), failed, or started"),
     _text("detail"),
     Column("times", Integer, nullable=False, server_default="1", comment="how often, from the time of the row on"),
-    CheckConstraint("outcome IN ('done', 'denied', 'failed')", "outcome"),
+    CheckConstraint("outcome IN ('done', 'denied', 'failed', 'started')", "outcome"),
     Index("ix_audit_by_time", "domain_id", "at", "id"),
     _index("ix_audit_failed", "id", where="outcome = 'failed'"),
 )

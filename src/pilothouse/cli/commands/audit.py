@@ -26,7 +26,7 @@ def list_all(  # noqa: PLR0917 (typer reads parameters as arguments and options)
     project: Annotated[str, typer.Option(help="Only in this project (name or id).")] = "",
     action: Annotated[str, typer.Option(help="Only this action; 'iam:*' for all with this prefix.")] = "",
     target: Annotated[str, typer.Option(help="Only with this target (name or id).")] = "",
-    outcome: Annotated[str, typer.Option(help="Only with this outcome: done, denied or failed.")] = "",
+    outcome: Annotated[str, typer.Option(help="Only with this outcome: done, denied, failed or started.")] = "",
     address: Annotated[str, typer.Option(help="Only from this address.")] = "",
     marker: Annotated[str, typer.Option(help="Go on where the command before ended, as it said.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=500, help="Maximum number of rows, newest first.")] = 50,

@@ -3,7 +3,7 @@
 import asyncio
 import io
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 import structlog
 
@@ -19,10 +19,13 @@ from pilothouse.services.sources.pull import ChartPulls
 from pilothouse.services.sources.sync import SourceSync
 from pilothouse.settings import Settings
 from pilothouse.store import archives, audit, charts, verifications
-from pilothouse.store.database import Database
+from pilothouse.store.audit import Outcome
+from pilothouse.store.database import Database, Transaction
 from pilothouse.store.sources import SourceRow
 
 log = structlog.get_logger(__name__)
+
+_LONGEST_REASON: Final = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +59,29 @@ class _Packed:
     digest: str
     archive: bytes = field(repr=False)
     provenance: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class _Noted:
+    """What the audit tells of a push, in a row before it and another at its end."""
+
+    caller: Caller
+    source: SourceRow
+    detail: str
+    request_id: str
+
+    async def record(self, tx: Transaction, outcome: Outcome, reason: str = "") -> None:
+        """Insert a row with that outcome."""
+        await audit.record(
+            tx,
+            self.caller,
+            "cce:source:push",
+            target=self.source.id,
+            target_name=self.source.name,
+            detail=f"{self.detail}: {reason[:_LONGEST_REASON]}" if reason else self.detail,
+            request_id=self.request_id,
+            outcome=outcome,
+        )
 
 
 @dataclass(frozen=True)
@@ -136,15 +162,22 @@ class ChartPushes:
             config=config,
             provenance=chart.provenance.encode(),
         )
+        detail = f"{chart.name} {chart.version} sha256:{chart.digest}{', replacing' if replace else ''}"
+        noted = _Noted(caller, row, detail, request_id)
         async with self._database.transaction() as tx:  # before anything leaves this server
             await require_still(tx, caller, "cce:source:push")
-            detail = f"{chart.name} {chart.version} sha256:{chart.digest}{', replacing' if replace else ''}"
-            await audit.record(
-                tx, caller, "cce:source:push", target=row.id, target_name=row.name, detail=detail, request_id=request_id
-            )
-        async with self._sync.fetching(row) as fetch:
-            repository = Repository(fetch, fetch.origin.url, chart.name, actions="pull,push")
-            published = await publish(repository, new, replace=replace)
+            await noted.record(tx, Outcome.STARTED)
+        try:
+            async with self._sync.fetching(row) as fetch:
+                repository = Repository(fetch, fetch.origin.url, chart.name, actions="pull,push")
+                published = await publish(repository, new, replace=replace)
+        except Exception as error:
+            reason = str(error) if isinstance(error, PilothouseError) else "of an error that the log has"
+            async with self._database.transaction() as tx:
+                await noted.record(tx, Outcome.FAILED, reason)
+            raise
+        async with self._database.transaction() as tx:
+            await noted.record(tx, Outcome.DONE, "" if published.created else "it was there")
         log.info("chart_pushed", source=row.id, chart=chart.name, version=chart.version, digest=published.digest)
         await self._note(row, chart.name)
         reference = f"{row.url}/{chart.name}:{chart.version.replace('+', '_')}"
