@@ -320,6 +320,22 @@ def test_keys_of_the_project_do_not_judge_a_pushed_file_unless_it_takes_verified
     assert project_charts(tenant, name) == {}
 
 
+def test_what_is_put_in_the_place_of_a_pulled_version_is_what_is_shown_from_then_on(
+    server: RunningServer, running: Registry
+):
+    name = f"chart-{uuid.uuid4().hex[:8]}"
+    with added(server, running.as_source(named(), folder="moved")) as source:
+
+        def shown() -> str:
+            return str(server.send("GET", f"/api/v1/sources/{source}/charts/{name}/1.0.0").json()["values"])
+
+        assert push_file(server, source, config_map_chart(name, "1.0.0", text="first")).status_code == 201
+        assert "first" in shown()
+        replaced = push_file(server, source, config_map_chart(name, "1.0.0", text="second"), query="?replace=true")
+        assert replaced.status_code == 201, replaced.text
+        assert "second" in shown()
+
+
 def test_a_file_that_is_no_chart_is_refused_as_an_upload_is(server: RunningServer, source: str, told: "Told"):
     assert_error(push_file(server, source, b"no archive"), *INVALID, "gzip")
     archive = config_map_chart("chart", "1.0.0")

@@ -56,6 +56,10 @@ def test_charts_of_a_repository_and_of_a_registry(server: RunningServer, tmp_pat
             assert json.loads(run("source", "show", name, "-o", "json")) == synchronised
             found = json.loads(run("search", "WEB", "--source", name, "--versions", "-o", "json"))
             assert [(one["source"], one["name"], one["version"]) for one in found] == [(name, "webapp", "1.0.0")]
+            for words in (f"{name}/webapp", f"{name[3:]}/WEB"):
+                assert json.loads(run("search", words, "-l", "-o", "json")) == found
+            assert json.loads(run("search", f"other-{name}/webapp", "-o", "json")) == []
+            assert f"==> Linting {name}/webapp\n" in run("lint", f"{name}/webapp")
             assert run("pull", f"{name}/webapp", "--version", "^1", "-d", "pulled") == "pulled/webapp-1.0.0.tgz\n"
             assert (tmp_path / "pulled" / "webapp-1.0.0.tgz").read_bytes() == ARCHIVE
         finally:
@@ -68,6 +72,7 @@ def test_charts_of_a_repository_and_of_a_registry(server: RunningServer, tmp_pat
         assert f"no source of this project has the address {address}" in unknown.stderr
         run("source", "add", name, address, *trusted)
         try:
+            assert run("show", "values", f"{address}/webapp@1.0.0") == run("show", "values", f"{name}/webapp:1.0.0")
             assert run("show", "values", f"{address}/webapp:1.0.0") == run("show", "values", f"{name}/webapp")
         finally:
             run("source", "remove", name)

@@ -2,10 +2,11 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 #: The program of ``engine/``. Its launcher is for children of a server, and loads what only they need.
 _PROGRAM: Final = Path(__file__).parents[1] / "engine" / "bin" / "helm"
+_OCI: Final = "oci://"
 _ARCHIVES: Final = (".tgz", ".tar.gz")
 
 
@@ -31,11 +33,26 @@ class PackedChart:
     content: bytes
 
 
+@dataclass(frozen=True)
+class ChartFile:
+    """Where a chart is on this machine; ``names``: how it was typed, by the path of a copy that was fetched."""
+
+    path: str
+    names: dict[str, str] = field(default_factory=dict)
+
+
 def find_local(chart: str) -> Path | None:
     """Return the folder or archive on this machine that CHART names, or None if it names one on the server."""
     path = Path(chart).expanduser()
     if path.is_file() or (path / "Chart.yaml").is_file():
         return path
+    if chart.startswith(_OCI):
+        return None
+    if "://" in chart:
+        raise UsageError(
+            f"{chart}: charts of a repository are taken from a source; type 'pilothouse source add NAME "
+            f"{chart.rpartition('/')[0]}', which has the repository's index.yaml, and name SOURCE/CHART"
+        )
     if chart.startswith((".", "/", "~")) or chart.endswith(_ARCHIVES):
         what = "no Chart.yaml is in that folder" if path.is_dir() else "there is no such file or folder"
         raise UsageError(f"{chart}: {what}; a relative path begins at {Path.cwd()}")
@@ -81,10 +98,10 @@ def packing(path: Path) -> Iterator[Callable[[], PackedChart]]:
 
 
 @contextmanager
-def chart_file(context: typer.Context, chart: str, *, version: str = "") -> Iterator[str]:
-    """Yield the path of a chart on this machine, or of the archive of another one, which is fetched for it."""
+def chart_file(context: typer.Context, chart: str, *, version: str = "") -> Iterator[ChartFile]:
+    """Yield a chart on this machine, or the archive of another one, which is fetched for it."""
     if (local := find_local(chart)) is not None:
-        yield str(local)
+        yield ChartFile(str(local))
         return
     import tempfile
 
@@ -97,13 +114,16 @@ def chart_file(context: typer.Context, chart: str, *, version: str = "") -> Iter
     with tempfile.TemporaryDirectory(prefix="pilothouse-") as folder:
         file = Path(folder) / f"{chart.replace('/', '_')}.tgz"
         file.write_bytes(answer.content)
-        yield str(file)
+        yield ChartFile(str(file), {str(file): chart})
 
 
-def run_engine(action: str, **request: Any) -> str:
-    """Return what the engine's program prints; raise PilothouseError in Helm's words."""
+def run_engine(action: str, *, names: Mapping[str, str] | None = None, **request: Any) -> str:
+    """Return what the engine's program prints; raise PilothouseError in Helm's words.
+
+    ``names``: what stands for a path in its texts.
+    """
     with _start(action, **request) as running:
-        return _finish(running)
+        return _finish(running, names or {})
 
 
 def _start(action: str, **request: Any) -> "subprocess.Popen[bytes]":
@@ -124,12 +144,13 @@ def _start(action: str, **request: Any) -> "subprocess.Popen[bytes]":
     return running
 
 
-def _finish(running: "subprocess.Popen[bytes]") -> str:
-    out, err = running.communicate()
-    text = out.decode(errors="replace")
+def _finish(running: "subprocess.Popen[bytes]", names: Mapping[str, str] = MappingProxyType({})) -> str:
+    text, problem = (part.decode(errors="replace") for part in running.communicate())
+    for path, name in names.items():
+        text, problem = text.replace(path, name), problem.replace(path, name)
     if running.returncode != 0:
         print_text(text)
-        raise PilothouseError(err.decode(errors="replace").strip())
+        raise PilothouseError(problem.strip())
     return text
 
 

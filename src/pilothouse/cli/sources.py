@@ -1,5 +1,6 @@
 """Charts of sources that a command names: ``SOURCE/NAME``, or ``oci://…`` below the address of a source."""
 
+import re
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -10,6 +11,7 @@ from pilothouse.cli.connection import client_of
 from pilothouse.errors import InvalidRequest
 
 OCI: Final = "oci://"
+_VERSION: Final = re.compile(r"([^:@]*)([:@]?)(.*)", re.DOTALL)
 
 
 def is_of_source(chart: str) -> bool:
@@ -18,10 +20,15 @@ def is_of_source(chart: str) -> bool:
 
 
 def source_reference(context: typer.Context, chart: str, *, version: str = "") -> dict[str, str]:
-    """Return how a body names the chart; raise InvalidRequest if no source has such an address."""
+    """Return how a body names the chart; raise InvalidRequest if no source has such an address.
+
+    A version follows a colon, as in tags, or an at sign, as in the names of uploaded charts: in no name is either.
+    """
     place, _, last = chart.rstrip("/").rpartition("/")
-    name, separator, named = last.partition(":" if chart.startswith(OCI) else "@")
+    name, separator, named = _VERSION.match(last).groups()  # type: ignore[union-attr]  # it matches every text
     wanted = named or version
+    if "sha256:" in named:
+        raise InvalidRequest(f"{chart}: name a version, {place}/{name}:VERSION; its digest is kept with what is chosen")
     if separator and version and named != version:
         raise InvalidRequest(f"{chart}: --version {version} is another version; give one of them")
     source = _find_registry(context, place) if chart.startswith(OCI) else place

@@ -94,12 +94,20 @@ async def search(
 ) -> list[tuple[str, SourceVersion]]:
     """Return charts by name, each with its source and its newest version, whose texts contain the words.
 
+    Words with a slash are looked for in SOURCE/NAME, too.
     Without ``prereleases``, charts that have nothing else are left out. ``after``: name and source of the last one of
     the page before.
     """
     pattern = f"%{words.lower().replace('~', '~~').replace('%', '~%').replace('_', '~_')}%"
     name, _, source = after.partition(" ")
-    params = {"of_sources": source_ids, "pattern": pattern, "after_name": name, "after_source": source, "most": limit}
+    params = {
+        "of_sources": source_ids,
+        "pattern": pattern,
+        "of_both": "/" in words,
+        "after_name": name,
+        "after_source": source,
+        "most": limit,
+    }
     rows = (await tx.execute(_SEARCH_ALL if prereleases else _SEARCH, params)).mappings()
     return [(str(row["source_id"]), _version(row)) for row in rows]
 
@@ -212,9 +220,11 @@ def _searching(versions: str) -> Any:
     return text(f"""
 SELECT v.source_id, {columns}, c.id AS chart_id, c.digest AS pulled_digest
 FROM {versions} v
+JOIN chart_sources s ON s.id = v.source_id
 LEFT JOIN charts c ON c.source_id = v.source_id AND c.name = v.name AND c.version = v.version
 WHERE v.source_id = ANY(:of_sources)
-  AND lower(v.name || chr(10) || v.description || chr(10) || v.keywords) LIKE :pattern ESCAPE '~'
+  AND (lower(v.name || chr(10) || v.description || chr(10) || v.keywords) LIKE :pattern ESCAPE '~'
+    OR :of_both AND lower(s.name || '/' || v.name) LIKE :pattern ESCAPE '~')
   AND (v.name, v.source_id) > (:after_name, :after_source)
 ORDER BY v.name, v.source_id LIMIT :most
 """)  # noqa: S608  # what is put in are names and statements of our own

@@ -228,7 +228,12 @@ async def search_charts(
     response: Response,
     caller: CurrentCaller,
     sources: SourcesService,
-    q: Annotated[str, Query(max_length=_LONGEST, description="part of the name, description or keywords")] = "",
+    q: Annotated[
+        str,
+        Query(
+            max_length=_LONGEST, description="part of the name, of SOURCE/NAME, of the description or of the keywords"
+        ),
+    ] = "",
     devel: Annotated[bool, Query(description="prereleases too, as the flag --devel of helm")] = False,
     marker: Annotated[str, Query(max_length=1000, description="goes on behind it")] = "",
     limit: Limit = 100,

@@ -162,6 +162,10 @@ def push(
     """
     source = quote(source_of(context, target), safe="")
     if (local := find_local(chart)) is not None:
+        if version:
+            raise UsageError(
+                f"--version: {chart} is on this machine and has the version of its Chart.yaml; leave it out"
+            )
         row = _push_file(context, local, source, replace=replace)
     else:
         body = {"chart": reference_of(context, chart, version=version), "replace": replace}

@@ -38,10 +38,12 @@ def lint(
 
     Examples: pilothouse lint ./chart; pilothouse lint ./chart -f values.yaml --strict
     """
-    with ExitStack() as files:
+    with ExitStack() as stack:
+        files = [stack.enter_context(chart_file(context, chart)) for chart in charts or ["."]]
         text = run_engine(
             "lint",
-            paths=[files.enter_context(chart_file(context, chart)) for chart in charts or ["."]],
+            names={path: name for file in files for path, name in file.names.items()},
+            paths=[file.path for file in files],
             values=layers_of(context),
             namespace=session_of(context).namespace,
             kube_version=kube_version,

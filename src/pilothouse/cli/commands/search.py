@@ -19,7 +19,8 @@ _PAGE: Final = 500
 def search(
     context: typer.Context,
     words: Annotated[
-        list[str] | None, typer.Argument(metavar="[WORDS...]", help="Part of the name, description or keywords.")
+        list[str] | None,
+        typer.Argument(metavar="[WORDS...]", help="Part of NAME, SOURCE/NAME, description or keywords."),
     ] = None,
     *,
     source: Annotated[

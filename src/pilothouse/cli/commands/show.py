@@ -61,5 +61,5 @@ def crds(context: typer.Context, chart: Chart, *, version: ChartVersion = "") ->
 
 
 def _show(context: typer.Context, part: str, chart: str, version: str, *, json_path: str = "") -> None:
-    with chart_file(context, chart, version=version) as path:
-        print_text(run_engine("show", paths=[path], format=part, json_path=json_path))
+    with chart_file(context, chart, version=version) as file:
+        print_text(run_engine("show", names=file.names, paths=[file.path], format=part, json_path=json_path))

@@ -50,10 +50,11 @@ def template(context: typer.Context, names: Names) -> None:
     """
     name, chart = name_and_chart(context, names, optional=True)
     given = options_of(context)
-    with chart_file(context, chart, version=given["version"]) as path:
+    with chart_file(context, chart, version=given["version"]) as file:
         text = run_engine(
             "template",
-            paths=[path],
+            names=file.names,
+            paths=[file.path],
             values=layers_of(context),
             namespace=session_of(context).namespace,
             kube_version=given["kube_version"],

@@ -18,7 +18,7 @@ from pilothouse.services.identity.standing import require_still
 from pilothouse.services.sources.pull import ChartPulls
 from pilothouse.services.sources.sync import SourceSync
 from pilothouse.settings import Settings
-from pilothouse.store import archives, audit, charts, verifications
+from pilothouse.store import archives, audit, charts, source_charts, verifications
 from pilothouse.store.audit import Outcome
 from pilothouse.store.database import Database, Transaction
 from pilothouse.store.sources import SourceRow
@@ -179,7 +179,7 @@ class ChartPushes:
         async with self._database.transaction() as tx:
             await noted.record(tx, Outcome.DONE, "" if published.created else "it was there")
         log.info("chart_pushed", source=row.id, chart=chart.name, version=chart.version, digest=published.digest)
-        await self._note(row, chart.name)
+        await self._note(row, chart)
         reference = f"{row.url}/{chart.name}:{chart.version.replace('+', '_')}"
         return PushedChart(
             row.name, chart.name, chart.version, chart.digest, reference, published.digest, published.created
@@ -207,10 +207,14 @@ class ChartPushes:
                 "(PILOTHOUSE_SOURCES__ARCHIVE_BYTES)"
             )
 
-    async def _note(self, row: SourceRow, name: str) -> None:
+    async def _note(self, row: SourceRow, chart: _Packed) -> None:
         """List the chart's versions anew; the next synchronisation does it if this fails."""
+        async with self._database.transaction() as tx:
+            known = await source_charts.find_version(tx, row.id, chart.name, chart.version)
+            if known is not None and known.chart_id is not None and known.pulled_digest != chart.digest:
+                await charts.delete_chart(tx, known.chart_id)  # it is pulled again when it is needed
         try:
-            await self._pulls.refresh_tags(row, name)
+            await self._pulls.refresh_tags(row, chart.name)
         except PilothouseError as error:
             log.warning("source_unavailable", source=row.id, error=str(error))
 
