@@ -34,7 +34,9 @@ BEGIN
   ) SELECT count(*) INTO gone FROM deleted;
   PERFORM set_config('pilothouse.audit_retention', 'off', true);
   RETURN gone;
-END $$
+END $$;
+
+UPDATE schema_compatibility SET oldest_program = '0043'
 """
 
 
