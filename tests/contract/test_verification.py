@@ -163,7 +163,8 @@ def test_a_chart_that_does_not_verify_is_refused_says_why_and_is_not_stored(
 
 def test_keys_that_are_none(server: RunningServer, repo: Repository):
     for verification, text in [
-        ({"kind": "pgp"}, "keys: they cannot be read as public keys for pgp: they hold no armored PGP public key"),
+        ({"kind": "pgp"}, "keys: missing; pgp takes the public keys by which its charts are signed"),
+        ({"kind": "pgp", "keys": "x"}, "keys: they cannot be read as public keys for pgp: they hold no armored PGP"),
         ({"kind": "pgp", "keys": SIGNER.private}, "send public keys only"),
         ({"kind": "none", "keys": SIGNER.public}, "verification: keys are for the kinds"),
         ({"kind": "gpg", "keys": SIGNER.public}, "verification.kind: must be"),
@@ -331,7 +332,15 @@ def test_a_chart_of_a_registry_is_verified_by_cosign_s_signature_of_its_manifest
 def test_cosign_is_for_what_lies_in_registries(server: RunningServer, repo: Repository, chart: tuple[bytes, str]):
     serve(repo, *chart)
     key = cosign_key()
-    with added(server, verifying(repo.url, ca=repo.ca, verification={"kind": "cosign", "keys": key.public})) as source:
+    body = verifying(repo.url, ca=repo.ca, verification={"kind": "cosign", "keys": key.public})
+    refused = server.send("POST", "/api/v1/sources", json_body=body)
+    assert_error(refused, *INVALID)
+    assert "verification: cosign signs charts in registries, and none of this repository lies in one" in refused.text
+    index = repo.files["index.yaml"]
+    repo.files["index.yaml"] = index.replace(b'"a.tgz?sig=1"', b'"oci://localhost/team/webapp"')
+    with added(server, body) as source:
+        repo.files["index.yaml"] = index
+        assert server.send("POST", f"/api/v1/sources/{source}/sync").status_code == 200
         answer = server.send("GET", f"/api/v1/sources/{source}/charts/webapp/1.0.0")
         assert_error(answer, *INVALID)
         assert "has no signature by cosign of it (signatures are in registries only)" in answer.text

@@ -111,6 +111,7 @@ TABLE: Final[dict[str, Route]] = {
     ),
     "GET /api/v1/sources": Route("cce:source:list"),
     "GET /api/v1/sources/{source}": Route("cce:source:get"),
+    "PATCH /api/v1/sources/{source}": Route("cce:source:update", body={"sync_seconds": 0}),
     "DELETE /api/v1/sources/{source}": Route("cce:source:delete"),
     "POST /api/v1/sources/{source}/sync": Route("cce:source:sync"),
     "GET /api/v1/sources/{source}/charts": Route("cce:source:list"),

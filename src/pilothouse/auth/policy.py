@@ -66,7 +66,7 @@ ACTIONS: Final = (
     *("iam:users:createUser", "iam:users:deleteUser", "iam:users:getUser", "iam:users:listUsers"),
     "iam:users:updateUser",
     *("cce:source:create", "cce:source:delete", "cce:source:get", "cce:source:list", "cce:source:push"),
-    *("cce:source:sync", "cce:verification:get", "cce:verification:update"),
+    *("cce:source:sync", "cce:source:update", "cce:verification:get", "cce:verification:update"),
     *("cce:webhook:create", "cce:webhook:delete", "cce:webhook:get", "cce:webhook:list", "cce:webhook:update"),
     *("pilothouse:audit:read", "pilothouse:status:get", READ_LOGS, READ_VALUES, "pilothouse:wall:update"),
 )

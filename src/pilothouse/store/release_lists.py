@@ -24,6 +24,7 @@ class ReleaseFilter:
     ``cluster``: id or name. ``name``: a part of it. ``chart``: its name, or name and version as ``name-version``.
     ``manager``: the beginning of the manager's name, ``none`` or ``operator`` for one of another program. ``places``:
     clusters' ids with namespaces; None for all. ``locked``: on the way to another status, and no operation is at work.
+    ``source``: the name of the one that the chart came from.
     """
 
     cluster: str = ""
@@ -35,6 +36,7 @@ class ReleaseFilter:
     drifted: bool | None = None
     locked: bool = False
     update_available: bool | None = None
+    source: str = ""
     changed_since: datetime | None = None
     hide_addons: bool = False
     places: tuple[tuple[str, str], ...] | None = None
@@ -260,6 +262,9 @@ _HAS_LOOK = f"""(
 _OF_SOURCES = """chart_id IN (
     SELECT o.chart_id FROM chart_origins o JOIN chart_sources s ON s.id = o.source_id
     WHERE s.project_id = :project_id AND o.newer_version {found} '')"""
+_OF_ONE_SOURCE = """chart_id IN (
+    SELECT o.chart_id FROM chart_origins o JOIN chart_sources s ON s.id = o.source_id
+    WHERE s.project_id = :project_id AND s.name = :source)"""
 _JOINED = {
     "drifted": "looked.drifted",
     "source": "coalesce(known.name, '')",
@@ -287,6 +292,8 @@ def _conditions(filters: ReleaseFilter) -> list[str]:
         conditions.append(_HAS_LOOK.replace("{found}", "drifted" if filters.drifted else "NOT drifted"))
     if filters.update_available is not None:
         conditions.append(_OF_SOURCES.replace("{found}", "<>" if filters.update_available else "="))
+    if filters.source:
+        conditions.append(_OF_ONE_SOURCE)
     return conditions
 
 

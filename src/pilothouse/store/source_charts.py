@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import and_, bindparam, delete, exists, func, select, text, update
+from sqlalchemy import ColumnElement, and_, bindparam, delete, exists, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from pilothouse.store.charts import ChartContent, ChartRow
 from pilothouse.store.database import Transaction
-from pilothouse.store.tables import chart_origins, charts, source_versions
+from pilothouse.store.sources import NewSource
+from pilothouse.store.tables import chart_origins, chart_verifications, charts, source_versions
 
 #: Rows of an index in one statement.
 BATCH: Final = 2000
@@ -156,6 +157,39 @@ async def keep_pulled(
         ).returning(charts)
     )
     return ChartRow(**row.mappings().one())
+
+
+async def has_any_in_registry(tx: Transaction, source_id: str) -> bool:
+    """Return whether the index of the source lists a chart that lies in a registry."""
+    listed = exists().where(source_versions.c.source_id == source_id, source_versions.c.url.like("oci://%"))
+    return bool((await tx.execute(select(listed))).scalar_one())
+
+
+async def drop_unsigned(tx: Transaction, row: NewSource) -> None:
+    """Delete the pulled charts of the source that none of its keys has signed; all are kept if it has none.
+
+    They are pulled and verified again when they are needed.
+    """
+    if row.verification != "none":
+        await tx.execute(delete(charts).where(charts.c.source_id == row.id, ~_is_signed(row)))
+
+
+async def is_signed(tx: Transaction, row: NewSource, *, digest: str) -> bool:
+    """Return whether a pulled chart of the source was signed by one of the keys that it has now, if it has any."""
+    if row.verification == "none":
+        return True
+    found = exists().where(charts.c.source_id == row.id, charts.c.digest == digest, _is_signed(row))
+    return bool((await tx.execute(select(found))).scalar_one())
+
+
+def _is_signed(row: NewSource) -> ColumnElement[bool]:
+    return exists().where(
+        chart_verifications.c.project_id == charts.c.project_id,
+        chart_verifications.c.digest == charts.c.digest,
+        chart_verifications.c.kind == row.verification,
+        ~chart_verifications.c.of_revision,
+        chart_verifications.c.signing_key.in_(row.trusted),
+    )
 
 
 async def drop_pulled(tx: Transaction, *, project_id: str, most_bytes: int, besides: str) -> int:

@@ -112,6 +112,21 @@ async def end_sync(tx: Transaction, source_id: str, *, problem: str = "", **foun
     await tx.execute(update(chart_sources).where(chart_sources.c.id == source_id).values(changes))
 
 
+async def release(tx: Transaction, source_id: str) -> None:
+    """Let others synchronise the source again."""
+    await tx.execute(update(chart_sources).where(chart_sources.c.id == source_id).values(syncing_until=None))
+
+
+async def change(tx: Transaction, source_id: str, changes: dict[str, Any]) -> bool:
+    """Replace columns of the source; it is due by its interval from now on. Return False if it is gone."""
+    of_source = update(chart_sources).where(chart_sources.c.id == source_id)
+    if not (await tx.execute(of_source.values(changes))).rowcount:
+        return False
+    if "sync_seconds" in changes:
+        await tx.execute(of_source.values(due_at=_NEXT))
+    return True
+
+
 async def take_due(tx: Transaction, *, seconds: float, besides: Collection[str]) -> SourceRow | None:
     """Return a source that is due, and that no other process synchronises, for that long; None if there is none.
 

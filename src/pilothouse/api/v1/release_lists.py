@@ -56,6 +56,7 @@ def _filter(
         Query(description="only with, or without, drift by the last look"),
         OptionalBlank,
     ] = None,
+    source: Annotated[str, Query(max_length=63, description="only if their chart is of the source of this name")] = "",
     update_available: Annotated[
         bool | None,
         Query(description="only if the source of their chart has, or has not, a newer version"),
@@ -71,6 +72,7 @@ def _filter(
         statuses=tuple(known("status", word, ReleaseStatus) for word in words(status)),
         drifted=drifted,
         update_available=update_available,
+        source=source,
         changed_since=changed_since,
     )
 

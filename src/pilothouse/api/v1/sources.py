@@ -16,6 +16,7 @@ from pilothouse.http.json_bodies import KUBECONFIG, JsonLimits
 from pilothouse.http.multipart import read_form
 from pilothouse.http.release_queries import MARKER
 from pilothouse.services.charts.signatures import MOST_BYTES
+from pilothouse.services.sources import sources as requests
 from pilothouse.services.sources.pull import SourceReference
 from pilothouse.services.sources.push import ChartPushes, PushArchive, PushChart, PushedChart
 from pilothouse.services.sources.records import Credentials, Kind, Source, VerificationKind
@@ -76,6 +77,34 @@ class CreateSource(Body):
             sync_seconds=self.sync_seconds,
             verification=self.verification.kind,
             verification_keys=self.verification.keys,
+        )
+
+
+class ChangeSource(Body):
+    """What a source is to have from now on; what is absent or null stays as it is.
+
+    `credentials` with an empty user name and password: none. `ca`: empty: the system's authorities only. With
+    `verification`, which takes the right to change what is trusted (`cce:verification:update`), too, pulled charts
+    that none of the keys has signed are pulled and verified again when they are needed. Name, kind and address cannot
+    be changed: releases know a source by them.
+    """
+
+    limits: ClassVar[JsonLimits] = KUBECONFIG
+
+    credentials: SourceCredentials | None = None
+    ca: Annotated[str, Field(max_length=256 * 1024)] | None = None
+    verification: SourceVerification | None = None
+    sync_seconds: Annotated[int, Field(ge=0, le=10**7)] | None = None
+
+    def as_request(self) -> requests.ChangeSource:
+        """Return the request that it is."""
+        given, verification = self.credentials, self.verification
+        return requests.ChangeSource(
+            credentials=Credentials(given.username, given.password) if given is not None else None,
+            ca=self.ca,
+            sync_seconds=self.sync_seconds,
+            verification=verification.kind if verification is not None else None,
+            verification_keys=verification.keys if verification is not None else "",
         )
 
 
@@ -323,9 +352,17 @@ async def show_source(source: str, caller: CurrentCaller, sources: SourcesServic
     return await sources.show(caller, source)
 
 
+@router.patch("/{source}", response_model=SourceView, dependencies=[allowed("cce:source:update")])
+async def change_source(
+    source: str, body: ChangeSource, caller: CurrentCaller, sources: SourcesService, request_id: RequestId
+) -> Source:
+    """Change a source; with new credentials or authorities, after it answered and was synchronised."""
+    return await sources.change(caller, source, body.as_request(), request_id=request_id)
+
+
 @router.delete("/{source}", status_code=204)
 async def remove_source(source: str, caller: CurrentCaller, sources: SourcesService, request_id: RequestId) -> None:
-    """Remove a source and what was pulled from it; releases are not affected."""
+    """Remove a source and what was pulled from it; releases of its charts run on, without a source."""
     await sources.remove(caller, source, request_id=request_id)
 
 

@@ -3,10 +3,12 @@
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
+import orjson
 import typer
 
+from pilothouse.cli.client import Client, ServerRefused
 from pilothouse.cli.completion import complete_sources
 from pilothouse.cli.connection import client_of
 from pilothouse.cli.groups import connected_group
@@ -14,10 +16,13 @@ from pilothouse.cli.output import As, Output, print_rows
 from pilothouse.cli.passwords import FromStdin, ask
 from pilothouse.cli.sources import OCI, read_text
 from pilothouse.cli.terminal import echo
+from pilothouse.errors import InvalidRequest
 
 app = connected_group("Chart sources: OCI registries and HTTP repositories.")
 
 _COLUMNS = ("id", "name", "kind", "url", "verification", "synced_at", "problem")
+#: Releases that are named when their source is removed.
+_NAMED = 5
 
 
 class Verify(StrEnum):
@@ -33,6 +38,15 @@ SourceName = Annotated[
 ]
 
 
+_CaFile = Annotated[
+    Path | None, typer.Option("--ca-file", exists=True, dir_okay=False, help="Authorities that are trusted (PEM).")
+]
+_Keys = Annotated[
+    Path | None,
+    typer.Option("--keys", exists=True, dir_okay=False, help="Public keys that are trusted, for --verify."),
+]
+
+
 @app.command("add")
 def add(
     context: typer.Context,
@@ -41,16 +55,11 @@ def add(
     *,
     username: Annotated[str, typer.Option("--username", help="User name; its password is asked for.")] = "",
     password_stdin: FromStdin = False,
-    ca_file: Annotated[
-        Path | None, typer.Option("--ca-file", exists=True, dir_okay=False, help="Authorities that are trusted (PEM).")
-    ] = None,
+    ca_file: _CaFile = None,
     verify: Annotated[
         Verify, typer.Option("--verify", help="How its charts are verified; those that do not verify are refused.")
     ] = Verify.NONE,
-    keys: Annotated[
-        Path | None,
-        typer.Option("--keys", exists=True, dir_okay=False, help="Public keys that are trusted, for --verify."),
-    ] = None,
+    keys: _Keys = None,
     sync_seconds: Annotated[
         int, typer.Option("--sync-seconds", min=0, help="How often it is synchronised; 0: only by 'source sync'.")
     ] = 3600,
@@ -64,13 +73,72 @@ def add(
         "name": name,
         "kind": "oci" if url.startswith(OCI) else "http",
         "url": url,
-        "ca": read_text(ca_file, "--ca-file") if ca_file is not None else "",
-        "verification": {"kind": verify.value, "keys": read_text(keys, "--keys") if keys is not None else ""},
+        "ca": _text(ca_file, "--ca-file") or "",
+        "verification": _verification(verify, keys),
         "sync_seconds": sync_seconds,
     }
     if username:
         body["credentials"] = {"username": username, "password": ask("Password", from_stdin=password_stdin)}
     print_rows([client_of(context).call("POST", "/api/v1/sources", body=body)], _COLUMNS, output, single=True)
+
+
+@app.command("update")
+def update(
+    context: typer.Context,
+    source: SourceName,
+    *,
+    username: Annotated[str, typer.Option("--username", help="Another user name; its password is asked for.")] = "",
+    password_stdin: FromStdin = False,
+    anonymous: Annotated[bool, typer.Option("--anonymous", help="Ask it without user name and password.")] = False,
+    ca_file: _CaFile = None,
+    system_ca: Annotated[bool, typer.Option("--system-ca", help="Trust the system's authorities only.")] = False,
+    verify: Annotated[Verify | None, typer.Option("--verify", help="Another way to verify its charts.")] = None,
+    keys: _Keys = None,
+    sync_seconds: Annotated[
+        int | None,
+        typer.Option("--sync-seconds", min=0, help="How often it is synchronised; 0: only by 'source sync'."),
+    ] = None,
+    output: As = Output.TABLE,
+) -> None:
+    """Change a source: what is not named stays as it is, and so do its name, its address and what came from it.
+
+    New credentials and authorities are tried before they are stored. Example, with a new password for the same user:
+    pilothouse source update team --password-stdin < password.txt
+    """
+    if anonymous and (username or password_stdin):
+        raise InvalidRequest("--anonymous: it goes with no user name and no password")
+    if system_ca and ca_file is not None:
+        raise InvalidRequest("--system-ca: it goes without --ca-file")
+    client = client_of(context)
+    known = client.call("GET", _path(source))
+    if keys is not None and verify is None:
+        verify = Verify(known["verification"])
+    credentials = {"username": "", "password": ""} if anonymous else None
+    if username or password_stdin:
+        password = ask("Password", from_stdin=password_stdin)
+        credentials = {"username": username or known["username"], "password": password}
+    body = {
+        "credentials": credentials,
+        "ca": "" if system_ca else _text(ca_file, "--ca-file"),
+        "verification": _verification(verify, keys) if verify is not None else None,
+        "sync_seconds": sync_seconds,
+    }
+    given = {name: value for name, value in body.items() if value is not None}
+    if not given:
+        raise InvalidRequest("nothing to change: name --username, --password-stdin, --ca-file, --verify or others")
+    print_rows([client.call("PATCH", _path(known["id"]), body=given)], _COLUMNS, output, single=True)
+
+
+def _text(file: Path | None, option: str) -> str | None:
+    return read_text(file, option) if file is not None else None
+
+
+def _verification(verify: Verify, keys: Path | None) -> dict[str, str]:
+    if verify is not Verify.NONE and keys is None:
+        raise InvalidRequest(f"--keys: missing; --verify {verify.value} takes a file with the public keys")
+    if verify is Verify.NONE and keys is not None:
+        raise InvalidRequest("--keys: they are for --verify pgp and --verify cosign")
+    return {"kind": verify.value, "keys": _text(keys, "--keys") or ""}
 
 
 @app.command("list")
@@ -93,9 +161,34 @@ def sync(context: typer.Context, source: SourceName, output: As = Output.TABLE) 
 
 @app.command("remove")
 def remove(context: typer.Context, source: SourceName) -> None:
-    """Remove a source and what was pulled from it. Releases are not affected."""
-    client_of(context).call("DELETE", _path(source))
-    echo(f"source {source} was removed; releases made from its charts are not affected")
+    """Remove a source and what was pulled from it. Releases made from its charts run on, without its updates.
+
+    To change its password, authorities or keys: pilothouse source update
+    """
+    client = client_of(context)
+    name = client.call("GET", _path(source))["name"]
+    left = _made_of(client, name)
+    client.call("DELETE", _path(source))
+    echo(f"source {name} was removed; {left}")
+
+
+def _made_of(client: Client, source: str) -> str:
+    """Return what becomes of the releases of the source, as far as they may be listed."""
+    try:
+        query = {"source": source, "limit": _NAMED, "totals": "true", "fields": "name"}
+        answer = client.get(f"/api/v1/releases?{urlencode(query)}")
+    except ServerRefused:
+        return "releases made from its charts run on, and have no source and no updates until they are changed"
+    rows = orjson.loads(answer.content)
+    totals = answer.headers.get("X-Pilothouse-Totals", "")
+    count = sum(int(one.partition("=")[2]) for one in totals.split(", ") if one)
+    if not count:
+        return "no release that you may list was made from its charts"
+    names = ", ".join(f"{row['cluster_name']}/{row['namespace']}/{row['name']}" for row in rows)
+    return (
+        f"{count} {'release' if count == 1 else 'releases'} made from its charts run on, without a source and updates "
+        f"until a chart of another source is installed: {names}{' and others' if count > len(rows) else ''}"
+    )
 
 
 def _path(source: str) -> str:

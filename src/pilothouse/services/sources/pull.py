@@ -104,7 +104,9 @@ class ChartPulls:
         if known is not None and known.chart_id is not None and _is_current(known):
             async with self._database.autocommit() as connection:
                 found = await charts.find_chart(connection, known.chart_id, project_id=caller.project_id)
-            if found is not None:
+                # Keys may have been set since it was pulled.
+                counts = found is not None and await source_charts.is_signed(connection, row, digest=found.digest)
+            if found is not None and counts:
                 return found
         return await self._pull(row, wanted)
 

@@ -78,7 +78,7 @@ def address_of(kind: str, url: str) -> str:
 
 def seal_credentials(given: Credentials | None, *, keys: MasterKeys, source_id: str) -> bytes | None:
     """Return the credentials as they are stored."""
-    if given is None:
+    if given is None or not (given.username or given.password):
         return None
     return keys.seal(orjson.dumps([given.username, given.password]), context=_context(source_id))
 
@@ -91,8 +91,8 @@ def open_credentials(row: SourceRow, *, keys: MasterKeys) -> Credentials | None:
         username, password = orjson.loads(keys.unseal(row.credentials_sealed, context=_context(row.id)))
     except (DecryptionFailed, ValueError, TypeError) as error:
         raise DamagedRow(
-            f"source {row.name!r}: its stored credentials cannot be read ({error}); remove it and add it again, or "
-            "restore the master key"
+            f"source {row.name!r}: its stored credentials cannot be read ({error}); give them again "
+            "('pilothouse source update'), or restore the master key"
         ) from error
     return Credentials(username, password)
 

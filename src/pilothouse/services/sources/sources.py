@@ -3,9 +3,9 @@
 import asyncio
 import io
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.chart_archive.budget import Budget
@@ -27,7 +27,7 @@ from pilothouse.services.sources.records import (
     seal_credentials,
     shown_source,
 )
-from pilothouse.services.sources.sync import SourceSync
+from pilothouse.services.sources.sync import Found, SourceSync
 from pilothouse.settings import ChartLimits, Settings
 from pilothouse.store import archives, audit, source_charts, verifications
 from pilothouse.store import sources as store
@@ -37,6 +37,14 @@ from pilothouse.store.source_charts import SourceVersion
 from pilothouse.store.sources import NewSource, SourceRow
 from pilothouse.store.verifications import VerificationRow
 
+_CHANGE: Final = "cce:source:update"
+#: How the audit names what was changed; the values are not told.
+_CHANGED: Final = {
+    "credentials_sealed": "credentials",
+    "ca": "ca",
+    "verification": "verification",
+    "sync_seconds": "sync_seconds",
+}
 _READMES: Final = frozenset({"readme.md", "readme.txt", "readme"})
 _VALUES, _SCHEMA = "values.yaml", "values.schema.json"
 
@@ -52,6 +60,17 @@ class AddSource:
     ca: str = ""
     sync_seconds: int = 0
     verification: VerificationKind = "none"
+    verification_keys: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangeSource:
+    """What a source is to have from now on; what is None stays as it is. Empty credentials: none."""
+
+    credentials: Credentials | None = None
+    ca: str | None = None
+    sync_seconds: int | None = None
+    verification: VerificationKind | None = None
     verification_keys: str = ""
 
 
@@ -107,7 +126,8 @@ class Sources:
         caller.require("cce:source:create")
         check_name(request.name)
         self._check_interval(request.sync_seconds)
-        found_keys = await self._read_keys(caller, request)
+        kind, keys = request.verification, request.verification_keys
+        found_keys = await self._read_keys(caller, kind, keys)
         source_id = str(uuid.uuid4())
         new = NewSource(
             id=source_id,
@@ -118,8 +138,8 @@ class Sources:
             credentials_sealed=seal_credentials(request.credentials, keys=self._keys, source_id=source_id),
             ca=request.ca,
             sync_seconds=request.sync_seconds,
-            verification=request.verification,
-            verification_keys=request.verification_keys,
+            verification=kind,
+            verification_keys=keys,
             trusted=list(found_keys.trusted),
             unusable=list(found_keys.unusable),
         )
@@ -134,6 +154,7 @@ class Sources:
             await self._check_new(tx, new)
             await store.add(tx, new)
             await self._sync.keep(tx, source_id, found)
+            await _require_signable(tx, new)
             await self._record(tx, caller, "cce:source:create", new, request_id=request_id)
             row = await store.find_by_id(tx, source_id)
         if row is None:
@@ -160,6 +181,57 @@ class Sources:
         async with self._database.transaction() as tx:
             await self._record(tx, caller, "cce:source:sync", row, request_id=request_id)
         return await self.show(caller, row.id)
+
+    async def change(self, caller: Caller, named: str, change: ChangeSource, *, request_id: str) -> Source:
+        """Replace what the change names; new credentials or authorities are tried first, as when it was added.
+
+        How its charts are verified takes the right to change what is trusted, too. Charts that were pulled, and that
+        none of its keys has signed, are dropped. Raises InvalidRequest, Busy, and what a synchronisation raises.
+        """
+        caller.require(_CHANGE)
+        row = await self._pulls.find_source(named, project_id=caller.project_id)
+        changes = await self._read_changes(caller, row, change)
+        if not changes:
+            raise InvalidRequest("nothing to change: send credentials, ca, verification or sync_seconds")
+        changed = replace(row, **changes)
+        if {"credentials_sealed", "ca"} & changes.keys():
+            async with self._sync.alone(row):
+                await self._keep_changed(caller, changed, changes, await self._sync.ask(changed), request_id=request_id)
+        else:
+            await self._keep_changed(caller, changed, changes, None, request_id=request_id)
+        return shown_source(await self._pulls.find_source(row.id, project_id=caller.project_id), keys=self._keys)
+
+    async def _read_changes(self, caller: Caller, row: SourceRow, change: ChangeSource) -> dict[str, Any]:
+        changes: dict[str, Any] = {}
+        if change.credentials is not None:
+            changes["credentials_sealed"] = seal_credentials(change.credentials, keys=self._keys, source_id=row.id)
+        if change.ca is not None:
+            changes["ca"] = change.ca
+        if change.sync_seconds is not None:
+            self._check_interval(change.sync_seconds)
+            changes["sync_seconds"] = change.sync_seconds
+        if change.verification is not None:
+            caller.require(SET_TRUST)
+            found = await self._read_keys(caller, change.verification, change.verification_keys)
+            changes |= {"verification": change.verification, "verification_keys": change.verification_keys}
+            changes |= {"trusted": list(found.trusted), "unusable": list(found.unusable)}
+        return changes
+
+    @retry_conflicts
+    async def _keep_changed(
+        self, caller: Caller, row: SourceRow, changes: dict[str, Any], found: Found | None, *, request_id: str
+    ) -> None:
+        async with self._database.transaction() as tx:
+            if not await store.change(tx, row.id, changes):
+                raise NotFound(f"source {row.name!r} was just removed")
+            if found is not None:
+                await self._sync.keep(tx, row.id, found)
+            if "verification" in changes:
+                await require_still(tx, caller, SET_TRUST)
+                await _require_signable(tx, row)
+                await source_charts.drop_unsigned(tx, row)
+            detail = ", ".join(text for name, text in _CHANGED.items() if name in changes)
+            await self._record(tx, caller, _CHANGE, row, request_id=request_id, detail=detail)
 
     @retry_conflicts
     async def remove(self, caller: Caller, named: str, *, request_id: str) -> None:
@@ -218,14 +290,15 @@ class Sources:
                 f"sync_seconds: at least {self._settings.sync_seconds_least}, or 0 to synchronise only when asked"
             )
 
-    async def _read_keys(self, caller: Caller, request: AddSource) -> TrustedKeys:
-        """Return the fingerprints of the source's keys, which only those add who may change what is trusted."""
-        kind, keys = request.verification, request.verification_keys
+    async def _read_keys(self, caller: Caller, kind: VerificationKind, keys: str) -> TrustedKeys:
+        """Return the fingerprints of a source's keys, which only those set who may change what is trusted."""
         if kind == "none":
             if keys:
                 raise InvalidRequest("verification: keys are for the kinds pgp and cosign")
             return TrustedKeys()
         caller.require(SET_TRUST)
+        if not keys.strip():
+            raise InvalidRequest(f"keys: missing; {kind} takes the public keys by which its charts are signed")
         return await self._signatures.read_keys(kind, keys, project_id=caller.project_id)
 
     async def _check_new(self, tx: Transaction, new: NewSource) -> None:
@@ -237,9 +310,22 @@ class Sources:
                 "one first"
             )
 
-    async def _record(self, tx: Transaction, caller: Caller, action: str, row: NewSource, *, request_id: str) -> None:
+    async def _record(
+        self, tx: Transaction, caller: Caller, action: str, row: NewSource, *, request_id: str, detail: str = ""
+    ) -> None:
         await require_still(tx, caller, action)
-        await audit.record(tx, caller, action, target=row.id, target_name=row.name, request_id=request_id)
+        await audit.record(
+            tx, caller, action, target=row.id, target_name=row.name, detail=detail, request_id=request_id
+        )
+
+
+async def _require_signable(tx: Transaction, row: NewSource) -> None:
+    """Raise InvalidRequest if none of the charts can have the signature that the source is to ask for."""
+    if row.kind == "http" and row.verification == "cosign" and not await source_charts.has_any_in_registry(tx, row.id):
+        raise InvalidRequest(
+            "verification: cosign signs charts in registries, and none of this repository lies in one; take pgp, or "
+            "the registry as the source"
+        )
 
 
 def _unsaved(new: NewSource) -> SourceRow:

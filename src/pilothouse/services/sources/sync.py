@@ -117,6 +117,19 @@ class SourceSync:
                 raise Busy(f"source {row.name!r} is being synchronised; retry shortly")
         await self.sync_taken(row)
 
+    @asynccontextmanager
+    async def alone(self, row: SourceRow) -> AsyncIterator[None]:
+        """Have the source for this process in the block, without a trace of how it ends; Busy if another one has it."""
+        seconds = self._settings.fetch_seconds + self._settings.index_seconds + _SPARE_SECONDS
+        async with self._database.autocommit() as connection:
+            if not await store.begin_sync(connection, row.id, seconds=seconds):
+                raise Busy(f"source {row.name!r} is being synchronised; retry shortly")
+        try:
+            yield
+        finally:
+            async with self._database.autocommit() as connection:
+                await store.release(connection, row.id)
+
     async def sync_taken(self, row: SourceRow) -> None:
         """Do the same for a source that this process has for itself; a failure is recorded, and raised."""
         try:
@@ -127,10 +140,14 @@ class SourceSync:
                 await store.end_sync(connection, row.id, problem=problem.replace("\0", ""))
             raise
 
-    async def _renew(self, row: SourceRow) -> None:
+    async def ask(self, row: SourceRow) -> Found:
+        """Return what a source has by now that is known with its charts."""
         async with self._database.autocommit() as connection:
             names = await source_charts.list_names(connection, row.id) if row.kind == "oci" else []
-        found = await self.read(row, names=names)
+        return await self.read(row, names=names)
+
+    async def _renew(self, row: SourceRow) -> None:
+        found = await self.ask(row)
         async with self._database.transaction() as tx:
             if not await store.hold(tx, row.id):
                 raise NotFound(f"source {row.name!r} was just removed")

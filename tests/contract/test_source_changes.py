@@ -1,0 +1,162 @@
+"""Chart sources that are changed: other credentials, authorities, keys and intervals; and those that are removed."""
+
+import base64
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.chart_sources import Reply, Repository, Request, added, repository
+from tests.support.charts import config_map_chart
+from tests.support.own_releases import OwnRelease
+from tests.support.releases import HelmCommand
+from tests.support.servers import RunningServer
+from tests.support.signing import pgp_key, signed
+from tests.support.users import add_person
+from tests.support.wire import assert_error
+from tools.localcluster.cluster import RunningCluster
+
+INVALID, FORBIDDEN, MISSING = (400, "CCE.01400001"), (403, "CCE.01403001"), (404, "CCE.01404001")
+SIGNER, OTHER = pgp_key("signer"), pgp_key("other")
+OLD, NEW = "old-password-of-a-source", "new-password-of-a-source"
+
+
+def index(*versions: str) -> bytes:
+    entries = [{"apiVersion": "v2", "name": "webapp", "version": one, "urls": [f"{one}.tgz"]} for one in versions]
+    return json.dumps({"apiVersion": "v1", "entries": {"webapp": entries}}).encode()
+
+
+def body(of: Repository, **changes: Any) -> dict[str, Any]:
+    name = f"changed-{uuid.uuid4().hex[:8]}"
+    return {"name": name, "kind": "http", "url": of.url, "ca": of.ca, "sync_seconds": 0, **changes}
+
+
+@pytest.fixture
+def repo() -> Iterator[Repository]:
+    with repository() as serving:
+        serving.files = {f"{one}.tgz": config_map_chart("webapp", one) for one in ("1.0.0", "1.1.0")}
+        serving.files["index.yaml"] = index("1.0.0")
+        yield serving
+
+
+def only_with(password: str, serving: Repository) -> None:
+    """Let the repository answer to that password only."""
+    wanted = "Basic " + base64.b64encode(f"puller:{password}".encode()).decode()
+
+    def answers(request: Request) -> Reply:
+        if request.headers.get("authorization") != wanted:
+            return Reply(status=401)
+        return Reply(serving.files.get(request.path.lstrip("/"), b""))
+
+    serving.answers = answers
+
+
+def test_a_release_keeps_its_source_when_the_password_is_another(
+    server: RunningServer, repo: Repository, namespace: str, helm_cli: HelmCommand, tmp_path: Path
+):
+    only_with(OLD, repo)
+    given = body(repo, credentials={"username": "puller", "password": OLD})
+    release = OwnRelease(server, namespace, "web", helm_cli)
+    with added(server, given) as source:
+        name = given["name"]
+        release.ended(release.send("PUT", "", {"chart": {"source": name, "name": "webapp", "version": "1.0.0"}}))
+        only_with(NEW, repo)
+        repo.files["index.yaml"] = index("1.0.0", "1.1.0")
+        sync = server.send("POST", f"/api/v1/sources/{source}/sync")
+        assert sync.status_code != 200, sync.text
+        before = server.send("GET", f"/api/v1/sources/{source}").json()
+        assert before["problem"]
+
+        wrong = {"username": "puller", "password": "neither-of-both"}
+        answer = server.send("PATCH", f"/api/v1/sources/{source}", json_body={"credentials": wrong})
+        assert answer.status_code >= 400, answer.text
+        assert server.send("GET", f"/api/v1/sources/{source}").json() == before
+
+        arguments = ("source", "update", name, "--password-stdin", "-o", "json")
+        done = server.command(*arguments, folder=tmp_path, given=f"{NEW}\n")
+        assert (done.returncode, done.stderr) == (0, "")
+        changed = json.loads(done.stdout)
+        assert (changed["id"], changed["username"], changed["problem"]) == (source, "puller", "")
+        shown = server.send("GET", release.path).json()
+        assert (shown["source"], shown["update_available"]) == (name, "1.1.0")
+        audited = server.send("GET", "/api/v1/audit?action=cce:source:update").json()[0]
+        assert (audited["target"], audited["detail"]) == (source, "credentials")
+        assert NEW not in str(audited)
+
+        listed = server.send("GET", f"/api/v1/releases?source={name}").json()
+        assert [(one["namespace"], one["name"]) for one in listed] == [(namespace, "web")]
+        assert server.send("GET", "/api/v1/releases?source=another").json() == []
+        removed = server.command("source", "remove", name).stdout
+        assert removed.startswith(f"source {name} was removed; 1 release made from its charts run")
+        assert f"/{namespace}/web" in removed
+    assert server.send("GET", release.path).json()["source"] == ""
+
+
+def test_authorities_and_intervals_are_changed_and_what_does_not_answer_changes_nothing(
+    server: RunningServer, repo: Repository
+):
+    with added(server, body(repo)) as source:
+        path = f"/api/v1/sources/{source}"
+        before = server.send("GET", path).json()
+        asked = len(repo.requests)
+        answer = server.send("PATCH", path, json_body={"sync_seconds": 3600})
+        assert (answer.json(), len(repo.requests)) == ({**before, "sync_seconds": 3600}, asked)
+        for changes, text in (
+            ({"ca": ""}, "its certificate is not trusted"),
+            ({"ca": "no certificate"}, "ca: it holds no certificate in PEM form"),
+            ({"sync_seconds": 1}, "sync_seconds: at least"),
+            ({}, "nothing to change"),
+            ({"verification": {"kind": "pgp"}}, "keys: missing"),
+            ({"verification": {"kind": "cosign", "keys": SIGNER.public}}, "as public keys for cosign"),
+        ):
+            refused = server.send("PATCH", path, json_body=changes)
+            assert refused.status_code >= 400, refused.text
+            assert text in refused.text, refused.text
+        assert server.send("GET", path).json() == {**before, "sync_seconds": 3600}
+        assert server.send("PATCH", path, json_body={"ca": repo.ca}).status_code == 200
+        assert server.send("POST", f"{path}/sync").status_code == 200
+    assert_error(server.send("PATCH", path, json_body={"sync_seconds": 0}), *MISSING)
+
+
+def test_with_other_keys_what_was_pulled_is_verified_again(
+    server: RunningServer, repo: Repository, kubernetes: RunningCluster
+):
+    archive, provenance = signed(kubernetes.helm, config_map_chart("webapp", "1.0.0"), SIGNER)
+    repo.files |= {"1.0.0.tgz": archive, "1.0.0.tgz.prov": provenance.encode()}
+    with added(server, body(repo)) as source:
+        path = f"/api/v1/sources/{source}"
+        pulled = server.send("GET", f"{path}/charts/webapp/1.0.0").json()
+        assert pulled["verification"] is None
+        for keys, told in ((OTHER, 400), (SIGNER, 200)):
+            verification = {"kind": "pgp", "keys": keys.public}
+            changed = server.send("PATCH", path, json_body={"verification": verification})
+            assert changed.json()["trusted"] == [keys.fingerprint], changed.text
+            shown = server.send("GET", f"{path}/charts/webapp/1.0.0")
+            assert shown.status_code == told, shown.text
+        assert shown.json()["verification"]["fingerprint"] == SIGNER.fingerprint
+        assert shown.json()["chart_id"] == pulled["chart_id"]
+        server.send("PATCH", path, json_body={"verification": {"kind": "pgp", "keys": OTHER.public}})
+        assert_error(server.send("GET", f"{path}/charts/webapp/1.0.0"), *INVALID)
+        assert_error(server.send("GET", f"/v2/charts/{pulled['chart_id']}"), *MISSING)
+
+
+def test_who_may_not_change_what_is_trusted_changes_no_keys(server: RunningServer, repo: Repository):
+    person = add_person(server, "CCE FullAccess", project_id=server.project_id)
+    statement = {"Effect": "Deny", "Action": ["cce:verification:update"], "Resource": ["*"]}
+    document = {"name": f"no-keys-{uuid.uuid4().hex[:6]}", "document": {"Version": "5.0", "Statement": [statement]}}
+    policy = server.send("POST", "/api/v1/policies", json_body=document).json()["id"]
+    attached = server.send(
+        "POST", f"/api/v1/policies/{policy}/attachments", json_body={"user_id": person.id, "project_id": None}
+    )
+    assert attached.status_code == 200
+    with added(server, body(repo, verification={"kind": "pgp", "keys": SIGNER.public})) as source:
+        path = f"/api/v1/sources/{source}"
+        for verification in ({"kind": "none"}, {"kind": "pgp", "keys": OTHER.public}):
+            answer = person.server.send("PATCH", path, json_body={"verification": verification})
+            assert_error(answer, *FORBIDDEN)
+            assert "cce:verification:update" in answer.text
+        assert server.send("GET", path).json()["trusted"] == [SIGNER.fingerprint]
+        assert person.server.send("PATCH", path, json_body={"sync_seconds": 600}).status_code == 200
