@@ -23,6 +23,7 @@ type release struct {
 	Update           string  `json:"update_available"`
 	UpdateDeprecated bool    `json:"update_deprecated"`
 	Source           *string `json:"source"`
+	Digest           *string `json:"chart_digest"`
 	Description      *string `json:"description"`
 	ChangedBy        *struct {
 		UserName    *string `json:"user_name"`
@@ -221,6 +222,12 @@ func (found release) describe(out *bytes.Buffer) error {
 	text.line("STATUS: %s", found.Status)
 	text.line("REVISION: "+strconv.Itoa(*found.Revision), nil)
 	text.line("CHART: "+chartOf(valueOf(found.ChartName), valueOf(found.ChartVersion)), nil)
+	if valueOf(found.Source) != "" {
+		text.line("SOURCE: %s", found.Source)
+	}
+	if valueOf(found.Digest) != "" {
+		text.line("CHART DIGEST: sha256:%s", found.Digest)
+	}
 	if found.Update != "" {
 		update := updateOf(found.Update, found.UpdateDeprecated)
 		text.line("UPDATE AVAILABLE: %s, of source %s", &update, found.Source)

@@ -1,6 +1,7 @@
 """Chart sources that are changed: other credentials, authorities, keys and intervals; and those that are removed."""
 
 import base64
+import hashlib
 import json
 import uuid
 from collections.abc import Iterator
@@ -63,6 +64,12 @@ def test_a_release_keeps_its_source_when_the_password_is_another(
     with added(server, given) as source:
         name = given["name"]
         release.ended(release.send("PUT", "", {"chart": {"source": name, "name": "webapp", "version": "1.0.0"}}))
+        digest = hashlib.sha256(repo.files["1.0.0.tgz"]).hexdigest()
+        place = ("-n", namespace, "--cluster", server.cluster_id)
+        told = server.command("status", "web", *place).stdout
+        assert f"SOURCE: {name}\nCHART DIGEST: sha256:{digest}\n" in told
+        planned = server.command("plan", "web", f"{name}/webapp", "--set", "a=b", *place)
+        assert f"chart sha256:{digest} of source {name}\n" in planned.stdout, planned
         only_with(NEW, repo)
         repo.files["index.yaml"] = index("1.0.0", "1.1.0")
         sync = server.send("POST", f"/api/v1/sources/{source}/sync")
@@ -79,6 +86,14 @@ def test_a_release_keeps_its_source_when_the_password_is_another(
         done = server.command(*arguments, folder=tmp_path, given=f"{NEW}\n")
         assert (done.returncode, done.stderr) == (0, "")
         changed = json.loads(done.stdout)
+        reused = ("upgrade", "web", "--reuse-chart", *place)
+        planned = server.command("plan", *reused[1:])
+        assert "upgrade of" in planned.stdout, planned
+        done = server.command(*reused)
+        assert done.returncode == 0, done
+        server.wait_until_shown(namespace, "web", revision=2)
+        told = server.command("status", "web", *place).stdout
+        assert f"SOURCE: {name}\n" in told
         assert (changed["id"], changed["username"], changed["problem"]) == (source, "puller", "")
         shown = server.send("GET", release.path).json()
         assert (shown["source"], shown["update_available"]) == (name, "1.1.0")

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from pilothouse.cli.commands.diff import change_lines, differs, field_lines
+from pilothouse.cli.commands.status import signer_of
 from pilothouse.cli.connection import client_of
 from pilothouse.cli.exits import ExitStatus
 from pilothouse.cli.groups import options_of
@@ -48,6 +49,14 @@ def has_changes(plan: dict[str, Any]) -> bool:
     return differs(plan["summary"]) or any(one["live_change"] != "unchanged" for one in plan["objects"])
 
 
+def _chart_lines(plan: dict[str, Any]) -> Iterator[str]:
+    """Return which archive the plan has, which its name does not tell."""
+    if plan.get("chart_digest"):
+        yield f"chart sha256:{plan['chart_digest']}{' of source ' + plan['source'] if plan['source'] else ''}"
+        if verified := plan["verification"]:
+            yield f"  verified: {signer_of(verified)}"
+
+
 def plan_lines(plan: dict[str, Any]) -> Iterator[str]:
     """Return the plan, line by line."""
     over = f"over revision {plan['base_revision']}" if plan["base_revision"] else "as a new release"
@@ -55,6 +64,7 @@ def plan_lines(plan: dict[str, Any]) -> Iterator[str]:
     if plan["action"] == Action.UNINSTALL:
         over, chart = f"revision {plan['base_revision']}", ""
     yield f"{plan['action']} of {plan['namespace']}/{plan['name']} in {plan['cluster_name']}{chart}, {over}"
+    yield from _chart_lines(plan)
     yield from change_lines(plan)
     for one in plan["objects"]:
         if one["live_change"] in {one["change"], "unchanged"}:

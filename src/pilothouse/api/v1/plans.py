@@ -17,6 +17,7 @@ from pilothouse.api.v1.release_models import FieldDifferenceView, HookView
 from pilothouse.api.v1.release_reads import OfRelease
 from pilothouse.api.v1.release_writes import ACCEPTED, Accepting
 from pilothouse.api.v1.routing import error_responses, native_router
+from pilothouse.api.v1.verification import VerificationView
 from pilothouse.auth.policy import READ_VALUES
 from pilothouse.http.audit import note_read
 from pilothouse.http.json_bodies import RELEASE, JsonLimits
@@ -96,7 +97,8 @@ class PlanView(View):
     `digest` is what `apply` takes. `base_revision`: the newest revision that it was made over, 0 for none;
     `deployed_revision`: what its changes are against. `text`: the summary as `+3 ~2 -1 =14`. `hooks`: those that will
     run, in their order. `findings`: why it cannot be applied. `warnings`: what would be destroyed or taken over.
-    `operation_id`: of the operation that applies it; empty for none.
+    `operation_id`: of the operation that applies it; empty for none. `chart_digest`: SHA-256 of the chart's archive;
+    `source`, which callers who may see sources are told, and `verification`: where it came from and who signed it.
     """
 
     id: str
@@ -108,6 +110,9 @@ class PlanView(View):
     name: str
     chart_name: str
     chart_version: str
+    chart_digest: str
+    source: str
+    verification: VerificationView | None
     base_revision: int
     deployed_revision: int
     created_at: Milliseconds
@@ -216,6 +221,7 @@ async def apply_plan(  # what FastAPI gives
 
 async def _shown(request: Request, plans: Plans, caller: Any, plan: Plan, *, status: int) -> Response:
     changes, record = await plans.show(caller, plan), plan.record
+    chart = await plans.find_chart(caller, plan)
     if caller.may(READ_VALUES):  # who is shown masked ones has read none
         key = release_key(record.cluster_id, record.namespace, record.release_name)
         note_read(request, READ_VALUES, target=key, target_name=record.release_name, detail=f"plan {plan.row.id}")
@@ -228,6 +234,9 @@ async def _shown(request: Request, plans: Plans, caller: Any, plan: Plan, *, sta
         "name": record.release_name,
         "chart_name": record.operation["chart_name"],
         "chart_version": record.operation["chart_version"],
+        "chart_digest": chart.digest,
+        "source": chart.source,
+        "verification": chart.verification,
         "base_revision": record.base.revision,
         "deployed_revision": plan.comparison.base.deployed_revision,
     }

@@ -313,7 +313,8 @@ class ReleaseDetailView(View):
     otherwise. `changed_by`: null if another Helm client wrote the revision, or if the record of the operation has
     expired. `age_seconds`: since the cluster last confirmed the rest. `drift`: of the last look, periodic or with
     `diff?to=live`; null if there was none. `source`, `update_available`, `update_deprecated`: as in lists.
-    `verification`: who signed the chart that it was made from; null if nobody is known to.
+    `chart_digest`: SHA-256 of the archive that it was made from, `verification`: who signed that; empty and null if it
+    is not known.
     """
 
     cluster_id: str
@@ -335,6 +336,7 @@ class ReleaseDetailView(View):
     operation: UnderwayView | None
     drift: DriftLookView | None
     source: str
+    chart_digest: str
     update_available: str
     update_deprecated: bool
     verification: VerificationView | None

@@ -32,6 +32,18 @@ def signer_of(verified: dict[str, Any]) -> str:
     return who if verified["trusted"] else f"{who}, which is not trusted any more"
 
 
+def _chart_lines(found: dict[str, Any]) -> Iterator[str]:
+    yield f"CHART: {chart_of(found)}"
+    if found.get("source"):
+        yield f"SOURCE: {found['source']}"
+    if found.get("chart_digest"):
+        yield f"CHART DIGEST: sha256:{found['chart_digest']}"
+    if found["update_available"]:
+        yield f"UPDATE AVAILABLE: {update_of(found)}, of source {found['source']}"
+    if verified := found.get("verification"):
+        yield f"VERIFIED: {signer_of(verified)}"
+
+
 def status_lines(found: dict[str, Any]) -> Iterator[str]:
     """Return what is told of a release, line by line."""
     yield f"NAME: {found['name']}"
@@ -40,11 +52,7 @@ def status_lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"NAMESPACE: {found['namespace']}"
     yield f"STATUS: {found['status']}"
     yield f"REVISION: {found['revision'] or '(none)'}"
-    yield f"CHART: {chart_of(found)}"
-    if found["update_available"]:
-        yield f"UPDATE AVAILABLE: {update_of(found)}, of source {found['source']}"
-    if verified := found.get("verification"):
-        yield f"VERIFIED: {signer_of(verified)}"
+    yield from _chart_lines(found)
     yield f"DESCRIPTION: {found['description']}"
     if not found["revision"]:
         yield "NOT INSTALLED: the installation failed and left nothing in the cluster"

@@ -56,6 +56,7 @@ class ReleaseDetail:
     ``changed_by``: what wrote the revision. ``underway``: the unfinished operation. ``problem``: why notes and labels
     could not be read; empty if they were. ``origin``: of the chart, for callers who may see sources. ``verification``:
     who signed the chart, None if nobody is known to. ``chart_id``: what it was made from, empty if that is not known.
+    ``chart_digest``: of its archive, likewise.
     """
 
     release: Release
@@ -70,6 +71,7 @@ class ReleaseDetail:
     verification: VerificationRow | None = None
     problem: str = ""
     chart_id: str = ""
+    chart_digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,7 @@ class ReleaseDetails:
             origin=origin,
             verification=verified,
             chart_id=chart_id,
+            chart_digest=digest,
         )
 
     def _release(

@@ -23,6 +23,7 @@ from pilothouse.services.releases.manifest_diff import (
 from pilothouse.services.releases.masking import hide_in_manifest, hide_in_object, hide_values, mask_values
 from pilothouse.services.releases.plan_records import Comparison, LiveChange, PlanRecord
 from pilothouse.states import Action
+from pilothouse.store.verifications import VerificationRow
 
 _CHANGES: Final[tuple[tuple[str, Change], ...]] = (
     ("+", "added"),
@@ -65,6 +66,15 @@ class ValueOrigin:
 
     path: str
     origin: str
+
+
+@dataclass(frozen=True)
+class PlannedChart:
+    """Which archive a plan has: its digest, and where it came from and who signed it, if that is known."""
+
+    digest: str = ""
+    source: str = ""
+    verification: VerificationRow | None = None
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from pilothouse.services.releases.differences import Parsed
 from pilothouse.services.releases.live import read_unsuperseded
 from pilothouse.services.releases.locks import changed_error
 from pilothouse.services.releases.manifest_diff import FieldDifference
-from pilothouse.services.releases.plan_changes import PlannedChanges, compare_values, describe_changes
+from pilothouse.services.releases.plan_changes import PlannedChanges, PlannedChart, compare_values, describe_changes
 from pilothouse.services.releases.plan_live import describe_conflicts, find_warnings, read_live
 from pilothouse.services.releases.plan_records import (
     Base,
@@ -51,8 +51,9 @@ from pilothouse.services.releases.update import Updates
 from pilothouse.services.releases.update_plans import UpdateRelease
 from pilothouse.services.releases.value_layers import merge_layers
 from pilothouse.states import Action, ReleaseStatus
-from pilothouse.store import commands
+from pilothouse.store import commands, verifications
 from pilothouse.store import plans as store
+from pilothouse.store.chart_origins import ChartOrigin, find_origin
 from pilothouse.store.charts import ChartRow
 
 PERMISSIONS: Final = {
@@ -165,6 +166,19 @@ class Plans:
         run = in_masking_thread if hides else asyncio.to_thread
         describe = partial(describe_changes, plan.record, plan.comparison, parsed=plan.parsed)
         return await run(partial(describe, hides=hides, masks_values=masks_values))
+
+    async def find_chart(self, caller: Caller, plan: Plan) -> PlannedChart:
+        """Return which archive the plan has, and of its source what the caller may see."""
+        caller.require("cce:release:get")
+        operation, project_id = plan.record.operation, caller.project_id
+        if not (digest := operation["chart_digest"] or ""):
+            return PlannedChart()
+        async with self._database.autocommit() as connection:
+            verified = await verifications.find(connection, project_id=project_id, digest=digest)
+            origin = ChartOrigin()
+            if operation["chart_id"] and caller.may("cce:source:get"):
+                origin = await find_origin(connection, operation["chart_id"], project_id=project_id)
+        return PlannedChart(digest, origin.source, verified)
 
     async def compare_values(self, caller: Caller, plan: Plan) -> list[FieldDifference]:
         """Return which computed values the plan changes, as the caller may see them."""
