@@ -39,12 +39,25 @@ def name_options(
     """Declare the options of commands that can make the name of a release."""
 
 
+def reuse_chart_options(
+    *,
+    reuse_chart: Annotated[
+        bool, typer.Option("--reuse-chart", help="Take the chart that the release stores, and leave CHART out.")
+    ] = False,
+) -> None:
+    """Declare the option of commands that can change a release without a chart."""
+
+
 def name_and_chart(context: typer.Context, names: list[str], *, optional: bool = False) -> tuple[str, str]:
     """Return name and chart, in Helm's order; ``optional``: without a name it is that of ``helm template``."""
     given = options_of(context)
     made = given.get("generate_name") or given.get("name_template")
     if len(names) > _TWO:
         raise UsageError(f"NAME and CHART are expected, and there are {len(names)} words: {' '.join(names)}")
+    if given.get("reuse_chart"):
+        if len(names) == _TWO or given.get("version"):
+            raise UsageError("--reuse-chart: the chart is the release's, so CHART and --version do not go with it")
+        return names[0], ""
     if len(names) == _TWO:
         if made:
             raise UsageError("cannot set --generate-name or --name-template and also specify a name")
@@ -59,4 +72,6 @@ def name_and_chart(context: typer.Context, names: list[str], *, optional: bool =
         return f"{stem}-{int(datetime.now(UTC).timestamp())}", names[0]
     if optional:
         return "release-name", names[0]
+    if "reuse_chart" in given:
+        raise UsageError("CHART is missing: NAME CHART, in this order; or --reuse-chart for the release's own")
     raise UsageError("must either provide a name or specify --generate-name: NAME CHART, in this order")

@@ -26,7 +26,7 @@ _ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def send_with_chart(
-    context: typer.Context, chart: str, send: "Callable[[dict[str, str]], dict[str, Any]]", *, version: str = ""
+    context: typer.Context, chart: str, send: "Callable[[dict[str, Any]], dict[str, Any]]", *, version: str = ""
 ) -> dict[str, Any]:
     """Call ``send`` with how a body names the chart, and return what it returns.
 

@@ -1,5 +1,6 @@
 """What ``install`` and ``upgrade`` share: options, the body of the request, and what is printed at the end."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -14,7 +15,7 @@ from pilothouse.cli.output import Output, print_answer, print_lines
 from pilothouse.cli.plans import show_plan
 from pilothouse.cli.releases import release_path
 from pilothouse.cli.terminal import echo
-from pilothouse.cli.writes import end_if_interrupted, finish, start, write_body
+from pilothouse.cli.writes import end_if_interrupted, existing, finish, start, write_body
 from pilothouse.states import Action
 
 
@@ -62,11 +63,11 @@ def deploy_body(context: typer.Context, *, values_mode: str = "replace") -> dict
 
 def plan_deploy(context: typer.Context, name: str, chart: str, body: dict[str, Any], output: Output) -> dict[str, Any]:
     """Plan to make the release so, print the plan, and return it."""
-    return send_with_chart(
+    return _send(
         context,
+        name,
         chart,
         lambda reference: show_plan(context, name, {"deploy": {"chart": reference, **body}}, output),
-        version=options_of(context)["version"],
     )
 
 
@@ -75,11 +76,11 @@ def deploy(
 ) -> None:
     """Make the release so, follow that, and print the release."""
     end_if_interrupted()
-    started = send_with_chart(
+    started = _send(
         context,
+        name,
         chart,
         lambda reference: start(context, "PUT", release_path(context, name), {"chart": reference, **body}),
-        version=options_of(context)["version"],
     )
     operation = finish(context, started, output)
     if operation is None:
@@ -87,6 +88,16 @@ def deploy(
     if headline and output is Output.TABLE and operation["action"] == Action.UPGRADE:
         echo(headline)
     show_release(context, release_path(context, name), operation, output)
+
+
+def _send(
+    context: typer.Context, name: str, chart: str, send: Callable[[dict[str, Any]], dict[str, Any]]
+) -> dict[str, Any]:
+    """Call ``send`` with how a body names the chart; without one it is that of the newest revision."""
+    if chart:
+        return send_with_chart(context, chart, send, version=options_of(context)["version"])
+    found = existing(context, name, required=True)
+    return send({"revision": found["revision"] if found is not None else 0})
 
 
 def show_release(context: typer.Context, path: str, operation: dict[str, Any], output: Output) -> None:

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Final
 
 _SOURCE: Final = (
-    "a source (pilothouse source add) has the address, credentials, authority and the keys that verify its charts; "
-    'ranges choose prereleases (--version ">0-0")'
+    "a source (pilothouse source add) has the address, credentials, authority and the keys that verify its charts"
 )
+_DEVEL: Final = 'ranges choose prereleases (--version ">0-0")'
 _OF_SOURCES: Final = (
-    "--ca-file, --cert-file, --devel, --insecure-skip-tls-verify, --key-file, --keyring, --pass-credentials, "
+    "--ca-file, --cert-file, --insecure-skip-tls-verify, --key-file, --keyring, --pass-credentials, "
     "--password, --plain-http, --repo, --username, --verify"
 )
 _OF_WRITES: Final = (
@@ -57,6 +57,7 @@ FLAGS: Final = (
     ("history", "--show-rollback-revision", 'the description says "Rollback to N"'),
     ("get all", "--template", "-o json and jq"),
     (_CHARTS, _OF_SOURCES, _SOURCE),
+    (_CHARTS, "--devel", _DEVEL),
     ("pull", "--untar, --untardir", "tar xzf unpacks the archive"),
     ("pull", "--prov", "the server verifies what it pulls (pilothouse source add --verify)"),
     ("install, upgrade", "--dependency-update", _DEPENDENCIES),

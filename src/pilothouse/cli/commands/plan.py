@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from pilothouse.cli.chart_options import Names, name_and_chart
+from pilothouse.cli.chart_options import Names, name_and_chart, reuse_chart_options
 from pilothouse.cli.commands.diff import CHANGES, exit_options
 from pilothouse.cli.commands.upgrade import mode_of, reuse_options
 from pilothouse.cli.deploying import deploy_body, deploy_options, plan_deploy
@@ -47,6 +47,7 @@ def taken_options(
     history_options,
     cleanup_options,
     reuse_options,
+    reuse_chart_options,
 )
 def plan(context: typer.Context, names: Names, *, output: As = Output.TABLE) -> None:
     """Show what an install or upgrade would change. The plan is kept, and 'pilothouse apply' does just that.

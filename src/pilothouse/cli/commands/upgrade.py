@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from pilothouse.cli.chart_options import Names, name_and_chart
+from pilothouse.cli.chart_options import Names, name_and_chart, reuse_chart_options
 from pilothouse.cli.connection import session_of
 from pilothouse.cli.deploying import deploy, deploy_body, deploy_options, plan_deploy
 from pilothouse.cli.groups import options_of, takes
@@ -54,6 +54,7 @@ def reuse_options(
     history_options,
     cleanup_options,
     reuse_options,
+    reuse_chart_options,
     dry_run_options,
 )
 def upgrade(
@@ -68,7 +69,8 @@ def upgrade(
     Without values the release keeps its own, as with helm. --install installs it if there is none.
 
     Examples: pilothouse upgrade --install web ./chart -n prod -f values.yaml --set a.b=1 --wait --timeout 5m;
-    pilothouse upgrade web nginx@1.3.0 --reuse-values --rollback-on-failure
+    pilothouse upgrade web nginx@1.3.0 --reuse-values --rollback-on-failure;
+    pilothouse upgrade web --reuse-chart --reuse-values --set replicas=3
     """
     name, chart = name_and_chart(context, names)
     if not install and not (existing(context, name) or {}).get("revision"):
