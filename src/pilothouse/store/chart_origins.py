@@ -26,6 +26,7 @@ class ChartOrigin:
 async def renew(tx: Transaction, source_id: str, *, name: str = "") -> None:
     """Note the pulled charts of the source, or those of one name, and what is newer there now."""
     params = {"of_source": source_id, "of_name": name}
+    await tx.execute(_FORGET_OLD, params)
     await tx.execute(_NOTE, params)
     await tx.execute(_RENEW, params)
 
@@ -63,6 +64,10 @@ def inherited_chart(given: dict[str, Any]) -> ColumnElement[str]:
     )
 
 
+# It may have been signed since: nothing tells that but another try.
+_FORGET_OLD = text("""
+DELETE FROM refused_versions WHERE source_id = :of_source AND refused_at < clock_timestamp() - interval '1 day'
+""")
 _NOTE = text("""
 INSERT INTO chart_origins (chart_id, source_id, name, version, order_key)
 SELECT c.id, c.source_id, c.name, c.version, v.order_key
@@ -78,6 +83,10 @@ FROM (
   FROM chart_origins known LEFT JOIN LATERAL (
     SELECT v.version, v.deprecated FROM source_versions v
     WHERE v.source_id = known.source_id AND v.name = known.name AND v.is_newest AND v.order_key > known.order_key
+      AND NOT EXISTS (
+        SELECT FROM refused_versions r
+        WHERE (r.source_id, r.name, r.version, r.digest) = (v.source_id, v.name, v.version, v.digest)
+      )
     ORDER BY v.version LIMIT 1
   ) newest ON true
   WHERE known.source_id = :of_source AND (:of_name = '' OR known.name = :of_name)

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from pilothouse.store.charts import ChartContent, ChartRow
 from pilothouse.store.database import Transaction
 from pilothouse.store.sources import NewSource
-from pilothouse.store.tables import chart_origins, chart_verifications, charts, source_versions
+from pilothouse.store.tables import chart_origins, chart_verifications, charts, refused_versions, source_versions
 
 #: Rows of an index in one statement.
 BATCH: Final = 2000
@@ -22,7 +22,10 @@ _SHOWN: Final = (
 
 @dataclass(frozen=True, kw_only=True)
 class SourceVersion:
-    """One version of a chart of a source; ``chart_id`` and ``pulled_digest``: of the chart that was pulled."""
+    """One version of a chart of a source; ``chart_id`` and ``pulled_digest``: of the chart that was pulled.
+
+    ``refused``: why it could not be verified when it was pulled last, if that holds still.
+    """
 
     name: str
     version: str
@@ -39,6 +42,7 @@ class SourceVersion:
     digest: str
     chart_id: str | None
     pulled_digest: str | None
+    refused: str
 
     @property
     def is_prerelease(self) -> bool:
@@ -206,7 +210,7 @@ def _of(source_id: str, name: str) -> dict[str, str]:
 
 
 def _version(row: Any) -> SourceVersion:
-    return SourceVersion(**{name: row[name] for name in (*_SHOWN, "chart_id", "pulled_digest")})
+    return SourceVersion(**{name: row[name] for name in (*_SHOWN, "chart_id", "pulled_digest", "refused")})
 
 
 _OF_SOURCE = source_versions.c.source_id == bindparam("of_source")
@@ -215,13 +219,17 @@ _IS_PULLED = and_(
     charts.c.name == source_versions.c.name,
     charts.c.version == source_versions.c.version,
 )
+_IS_REFUSED = and_(
+    *(refused_versions.c[name] == source_versions.c[name] for name in ("source_id", "name", "version", "digest"))
+)
 _CLEAR = delete(source_versions).where(_OF_SOURCE, ~exists().where(_IS_PULLED))
 _MARK_GONE = text("UPDATE source_versions SET is_gone = true, is_newest = false WHERE source_id = :of_source")
 _ROWS = select(
     *(source_versions.c[name] for name in ("source_id", *_SHOWN)),
     charts.c.id.label("chart_id"),
     charts.c.digest.label("pulled_digest"),
-).select_from(source_versions.outerjoin(charts, _IS_PULLED))
+    func.coalesce(refused_versions.c.reason, "").label("refused"),
+).select_from(source_versions.outerjoin(charts, _IS_PULLED).outerjoin(refused_versions, _IS_REFUSED))
 _OF_CHART = _ROWS.where(_OF_SOURCE, source_versions.c.name == bindparam("of_name"))
 _LIST = _OF_CHART.order_by(source_versions.c.order_key.desc(), source_versions.c.version)
 _FIND = _OF_CHART.where(source_versions.c.version == bindparam("of_version"))
@@ -252,10 +260,12 @@ ON CONFLICT (source_id, name, version) DO UPDATE SET
 def _searching(versions: str) -> Any:
     columns = ", ".join(f"v.{name}" for name in _SHOWN)
     return text(f"""
-SELECT v.source_id, {columns}, c.id AS chart_id, c.digest AS pulled_digest
+SELECT v.source_id, {columns}, c.id AS chart_id, c.digest AS pulled_digest, coalesce(r.reason, '') AS refused
 FROM {versions} v
 JOIN chart_sources s ON s.id = v.source_id
 LEFT JOIN charts c ON c.source_id = v.source_id AND c.name = v.name AND c.version = v.version
+LEFT JOIN refused_versions r
+  ON (r.source_id, r.name, r.version, r.digest) = (v.source_id, v.name, v.version, v.digest)
 WHERE v.source_id = ANY(:of_sources)
   AND (lower(v.name || chr(10) || v.description || chr(10) || v.keywords) LIKE :pattern ESCAPE '~'
     OR :of_both AND lower(s.name || '/' || v.name) LIKE :pattern ESCAPE '~')

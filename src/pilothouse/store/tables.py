@@ -331,6 +331,18 @@ chart_origins = Table(
     Index("ix_chart_origins_chart", "source_id", "name", "version"),
 )
 
+#: What was refused when it was pulled, as no key of its source has signed it; not offered while that may hold.
+refused_versions = Table(
+    "refused_versions",
+    metadata,
+    Column("source_id", Text, ForeignKey("chart_sources.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    _text("digest", "as the source listed it then; empty: it listed none"),
+    _text("reason"),
+    _now("refused_at"),
+)
+
 chart_archives = Table(
     "chart_archives",
     metadata,

@@ -133,7 +133,9 @@ class SourceView(View):
 class SourceVersionView(View):
     """A version of a chart. `gone`: the source lists it no more, but it was pulled. `digest`: SHA-256 of its archive.
 
-    `digest` is empty if neither an index says it nor it was pulled.
+    `digest` is empty if neither an index says it nor it was pulled. `refused`: why it could not be verified when it was
+    pulled last; it is not offered as an update then, until it has another digest, the source other keys, or a day is
+    over, as it may have been signed since. Whoever asks for it has it pulled and verified again.
     """
 
     name: str
@@ -147,6 +149,7 @@ class SourceVersionView(View):
     released_at: Seconds | None
     digest: Annotated[str, Field(validation_alias="shown_digest")]
     pulled: Annotated[bool, Field(validation_alias="is_pulled")]
+    refused: str
 
 
 class FoundChartView(SourceVersionView):

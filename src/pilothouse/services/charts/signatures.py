@@ -105,8 +105,10 @@ class Signatures:
     ) -> FoundSignature:
         try:
             return await self._ask(request, project_id=project_id)
-        except (HelmError, EngineCrashed, EngineTimeout) as error:
+        except HelmError as error:
             raise not_verified(chart, str(error), was=was) from error
+        except (EngineCrashed, EngineTimeout) as error:
+            raise InvalidChart(str(not_verified(chart, str(error), was=was))) from error
 
     async def _ask(self, request: Request[OutcomeT], *, project_id: str) -> OutcomeT:
         return await self._engine.run(
@@ -117,6 +119,10 @@ class Signatures:
         )
 
 
-def not_verified(chart: ChartArchive, reason: str, *, was: str = "stored") -> InvalidChart:
+class NotVerified(InvalidChart):
+    """A chart is not signed by a trusted key."""
+
+
+def not_verified(chart: ChartArchive, reason: str, *, was: str = "stored") -> NotVerified:
     """Return the error for a chart whose signature does not count; ``was``: what was not done with it."""
-    return InvalidChart(f"chart {chart.name} {chart.version} is not verified, and was not {was}: {reason}")
+    return NotVerified(f"chart {chart.name} {chart.version} is not verified, and was not {was}: {reason}")

@@ -16,11 +16,11 @@ from pilothouse.engine.signatures import CosignSignatures
 from pilothouse.errors import InvalidSource, NotFound, SourceUnavailable
 from pilothouse.services.charts.archives import chart_content
 from pilothouse.services.charts.checks import ChartChecks
-from pilothouse.services.charts.signatures import MOST_BYTES, Signatures, not_verified
+from pilothouse.services.charts.signatures import MOST_BYTES, NotVerified, Signatures, not_verified
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.sources.sync import SourceSync
 from pilothouse.settings import SourceSettings
-from pilothouse.store import archives, chart_origins, charts, source_charts, verifications
+from pilothouse.store import archives, chart_origins, charts, refused_versions, source_charts, verifications
 from pilothouse.store import sources as store
 from pilothouse.store.charts import ChartRow
 from pilothouse.store.database import Database, Transaction
@@ -46,11 +46,12 @@ class SourceReference:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """The version that was chosen; ``known`` is what the source's list says of it."""
+    """The version that was chosen; ``known`` is what the source's list says of it, ``asked`` what was asked for."""
 
     name: str
     version: str
     known: SourceVersion | None
+    asked: str
 
 
 @dataclass(frozen=True)
@@ -114,10 +115,10 @@ class ChartPulls:
         async with self._database.autocommit() as connection:
             exact = await source_charts.find_version(connection, row.id, name, wanted) if wanted else None
         if exact is not None:
-            return _Wanted(name, wanted, exact)
+            return _Wanted(name, wanted, exact, wanted)
         if row.kind == "oci":
             if _EXACT.fullmatch(wanted):
-                return _Wanted(name, wanted, None)
+                return _Wanted(name, wanted, None, wanted)
             await self.refresh_tags(row, name)
         async with self._database.autocommit() as connection:
             listed = await source_charts.list_versions(connection, row.id, name)
@@ -132,7 +133,7 @@ class ChartPulls:
                 f"chart.version: source {row.name!r} has no version of chart {name!r} {what}; it has {first}"
                 f"{' and others' if len(usable) > _SHOWN_VERSIONS else ''}; {_synchronised(row)}"
             )
-        return _Wanted(name, chosen, usable[chosen])
+        return _Wanted(name, chosen, usable[chosen], wanted)
 
     async def refresh_tags(self, row: SourceRow, name: str) -> None:
         """List the tags of a chart; if the registry cannot be asked, what is known of it has to do."""
@@ -161,11 +162,24 @@ class ChartPulls:
                     f"source {row.name!r} gives chart {chart.name} {chart.version} for {wanted.name} {wanted.version}; "
                     "an archive must hold the name and version under which it is listed"
                 )
-            verified = await self._verify(row, chart, signed, file)
+            try:
+                verified = await self._verify(row, chart, signed, file)
+            except NotVerified as error:
+                await self._note_refused(row, wanted, str(error))
+                raise NotVerified(f"{error}{_as_chosen(wanted)}") from error
             keys, _ = await self._sync.order([wanted.version], wanted.version, project_id=row.project_id)
             kept = await self._keep(row, wanted, chart, file, keys=keys, verified=verified)
         log.info("chart_pulled", source=row.id, chart=kept.name, version=kept.version, digest=kept.digest)
         return kept
+
+    async def _note_refused(self, row: SourceRow, wanted: _Wanted, reason: str) -> None:
+        """Let the version be offered no more, as long as it stays so."""
+        digest = wanted.known.digest if wanted.known is not None else ""
+        async with self._database.transaction() as tx:
+            if await store.hold(tx, row.id):
+                found = {"name": wanted.name, "version": wanted.version, "digest": digest}
+                await refused_versions.note(tx, row.id, **found, reason=reason)
+                await chart_origins.renew(tx, row.id, name=wanted.name)
 
     async def _verify(
         self, row: SourceRow, chart: ChartArchive, signed: _Signed, file: BinaryIO
@@ -225,6 +239,7 @@ class ChartPulls:
                 project_id=row.project_id,
                 source_id=row.id,
             )
+            await refused_versions.forget(tx, row.id, name=wanted.name, version=wanted.version)
             await chart_origins.renew(tx, row.id, name=wanted.name)
             await source_charts.drop_pulled(
                 tx, project_id=row.project_id, most_bytes=self._settings.bytes_per_project, besides=kept.id
@@ -287,6 +302,14 @@ async def _fetch_from_registry(
 def _is_current(known: SourceVersion) -> bool:
     """Return True if the archive that was pulled is the one that the source lists."""
     return known.is_gone or not known.digest or _bare(known.digest) == known.pulled_digest
+
+
+def _as_chosen(wanted: _Wanted) -> str:
+    """Return why no other version is taken in the place of one that is refused."""
+    if wanted.asked.removeprefix("v") == wanted.version.removeprefix("v"):
+        return ""
+    what = f"that fits {wanted.asked[:80]!r}" if wanted.asked else "that is no prerelease"
+    return f"; it is the newest {what}, and none is taken in its place: name the version if another one is meant"
 
 
 def _bare(digest: str) -> str:

@@ -29,7 +29,7 @@ from pilothouse.services.sources.records import (
 )
 from pilothouse.services.sources.sync import Found, SourceSync
 from pilothouse.settings import ChartLimits, Settings
-from pilothouse.store import archives, audit, source_charts, verifications
+from pilothouse.store import archives, audit, chart_origins, refused_versions, source_charts, verifications
 from pilothouse.store import sources as store
 from pilothouse.store.charts import ChartRow
 from pilothouse.store.database import Database, Transaction, retry_conflicts
@@ -230,6 +230,8 @@ class Sources:
                 await require_still(tx, caller, SET_TRUST)
                 await _require_signable(tx, row)
                 await source_charts.drop_unsigned(tx, row)
+                await refused_versions.forget(tx, row.id)
+                await chart_origins.renew(tx, row.id)
             detail = ", ".join(text for name, text in _CHANGED.items() if name in changes)
             await self._record(tx, caller, _CHANGE, row, request_id=request_id, detail=detail)
 
