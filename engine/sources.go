@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -210,19 +211,35 @@ func decodeIndex(data []byte) (map[string][]*indexEntry, error) {
 		APIVersion string                   `json:"apiVersion"`
 		Entries    map[string][]*indexEntry `json:"entries"`
 	}
+	if bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("<")) {
+		return nil, fmt.Errorf("it is not the index of a chart repository, but HTML or XML, such as a page to log in")
+	}
 	if bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("{")) && json.Valid(data) {
 		if err := json.Unmarshal(data, &whole); err != nil {
-			return nil, err
+			return nil, shapeError(err)
 		}
 	} else if found, version, ok := splitIndex(data); ok {
 		whole.Entries, whole.APIVersion = found, version
 	} else if err := yaml.Unmarshal(data, &whole); err != nil {
-		return nil, err
+		return nil, shapeError(err)
 	}
 	if whole.APIVersion == "" {
 		return nil, fmt.Errorf("no API version is specified; it is not the index of a chart repository")
 	}
 	return whole.Entries, nil
+}
+
+// shapeError tells of what is no index without the types of this program.
+func shapeError(err error) error {
+	var shape *json.UnmarshalTypeError
+	if !errors.As(err, &shape) {
+		return err
+	}
+	where := "the whole document"
+	if shape.Field != "" {
+		where = shape.Field
+	}
+	return fmt.Errorf("it is not the index of a chart repository: %s is a JSON or YAML %s", where, shape.Value)
 }
 
 // splitIndex cuts an index in block style into its entries, and reads each; false if its lines are of another shape.

@@ -74,6 +74,12 @@ def test_charts_of_a_repository_and_of_a_registry(server: RunningServer, tmp_pat
         try:
             assert run("show", "values", f"{address}/webapp@1.0.0") == run("show", "values", f"{name}/webapp:1.0.0")
             assert run("show", "values", f"{address}/webapp:1.0.0") == run("show", "values", f"{name}/webapp")
+            run("source", "add", f"{name}-too", address, *trusted)
+            two = server.command("show", "values", f"{address}/webapp:1.0.0")
+            run("source", "remove", f"{name}-too")
+            assert f"2 sources of this project have the address {address}: name one of {name}, {name}-too" in two.stderr
+            untrusted = server.command("source", "update", name, "--system-ca")
+            assert "name a file with the authority that signed it by --ca-file" in untrusted.stderr
         finally:
             run("source", "remove", name)
 

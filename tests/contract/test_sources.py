@@ -134,7 +134,9 @@ def test_a_source_that_is_synchronised_by_itself(server: RunningServer, packed: 
 
 #: What a repository answers for the index, and what is said of it.
 BAD = {
-    "a page": (Reply(b"<!doctype html><html>Log in"), INVALID, "cannot be read as the index of a repository"),
+    "a page": (Reply(b"<!doctype html><html>Log in"), INVALID, "but HTML or XML, such as a page to log in"),
+    "a text": (Reply(b"Log in, please"), INVALID, "the whole document is a JSON or YAML string"),
+    "other entries": (Reply(b"apiVersion: v1\nentries: [1]\n"), INVALID, "entries is a JSON or YAML array"),
     "nothing": (Reply(b""), INVALID, "no API version is specified"),
     "no YAML": (Reply(b"apiVersion: v1\nentries: [\n"), INVALID, "cannot be read as the index"),
     "missing": (Reply(status=404), INVALID, "answered 404: the index of a chart repository is not there"),
@@ -316,6 +318,8 @@ def test_what_may_not_be_a_source(server: RunningServer, repo: Repository):
     for changes, text in [
         ({"name": "A b"}, "name: 'A b' is not the name of a source"),
         ({"url": f"https://reader:{PASSWORD}@localhost/"}, "url: it may hold no credentials"),
+        ({"url": f"{repo.url}/a/../b"}, "url: its path may have no part '.' or '..'"),
+        ({"url": f"{repo.url}/a/%2e%2E"}, "url: its path may have no part '.' or '..'"),
         ({"url": "ftp://localhost/"}, "begins with https://"),
         ({"url": "oci://localhost/"}, "begins with https://"),
         ({"url": f"{repo.url}/?a=b"}, "neither a query nor a fragment"),

@@ -60,10 +60,13 @@ def read_text(file: Path, option: str) -> str:
 
 def _find_registry(context: typer.Context, url: str) -> str:
     rows: list[dict[str, Any]] = client_of(context).call("GET", "/api/v1/sources")
-    found = next((row["id"] for row in rows if row["url"] == url), None)
-    if found is None:
+    found = [row for row in rows if row["url"] == url]
+    if len(found) > 1:
+        names = ", ".join(row["name"] for row in found)
+        raise InvalidRequest(f"{len(found)} sources of this project have the address {url}: name one of {names}")
+    if not found:
         raise InvalidRequest(
             f"no source of this project has the address {url}; type 'pilothouse source add NAME {url}', or name "
             "another source ('pilothouse source list')"
         )
-    return str(found)
+    return str(found[0]["id"])

@@ -22,6 +22,11 @@ _OPTION: Final = re.compile(rf"(?<![\w./'\"-])(?:options\.([a-z_]+)|({'|'.join(_
 _PARAMETER: Final = re.compile(r'parameters \{"(override|skip_lint)": true\}|(?<=\bset )(replace)\b')
 _CONFLICT: Final = re.compile(r"Apply failed with \d+ conflicts?")
 _UNLOCK: Final = re.compile(r"POST /api/v1/clusters/[\w-]+/unlock")
+#: Fields of a chart source, which are files and flags.
+_PHRASES: Final = {
+    "; send the authority that signed it as ca": "; name a file with the authority that signed it by --ca-file",
+    "send them in the field credentials": "name the user by --username",
+}
 _RUNNING: Final = re.compile(r"\(operation ([0-9a-f-]{36})\); retry when the release is no longer pending")
 _RENDERED_HINT: Final = "'pilothouse template CHART --debug' with the same values prints what was rendered"
 FORCE_HINT: Final = (
@@ -34,6 +39,8 @@ def reword(text: str) -> str:
     text = _UNLOCK.sub("pilothouse release unlock NAME --reason TEXT", text)
     text = _OPTION.sub(lambda found: _flag(found[1] or found[2]), text)
     text = _PARAMETER.sub(lambda found: _flag(found[1] or found[2]), text)
+    for phrase, typed in _PHRASES.items():
+        text = text.replace(phrase, typed)
     if running := _RUNNING.search(text):
         return f"{text}; {follow_hint(running[1])}"
     return f"{text}; {_RENDERED_HINT}" if "YAML parse error on " in text else text

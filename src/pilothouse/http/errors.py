@@ -87,7 +87,11 @@ def refuse(error: errors.PilothouseError) -> Refusal:
     text = redact(str(error))
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, errors.CallerGone):
         detail = redact(error.detail) if isinstance(error, errors.ClusterUnavailable | errors.SourceUnavailable) else ""
-        log.error("request_failed", error=type(error).__name__, cause=text, **({"detail": detail} if detail else {}))
+        more = {"detail": detail} if detail else {}
+        if isinstance(error, errors.SourceUnavailable):  # no fault of this server
+            log.warning("request_failed", error=type(error).__name__, cause=text, **more)
+        else:
+            log.error("request_failed", error=type(error).__name__, cause=text, **more)
     return Refusal(status, code, text, headers)
 
 

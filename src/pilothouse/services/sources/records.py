@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal
+from urllib.parse import unquote
 
 import orjson
 
@@ -67,6 +68,8 @@ def checked_url(kind: Kind, url: str) -> str:
         raise InvalidRequest("url: it may have neither a query nor a fragment, and other characters are %-escaped")
     if "@" in url:
         raise InvalidRequest("url: it may hold no credentials; send them in the field credentials")
+    if {".", ".."} & set(unquote(url).partition("://")[2].split("/")[1:]):
+        raise InvalidRequest("url: its path may have no part '.' or '..'; write where it leads to")
     authority(address_of(kind, url))
     return url.rstrip("/")
 
