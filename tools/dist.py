@@ -1,4 +1,4 @@
-"""``make dist``: builds wheel and source archive, lists what is in them (SBOM), and sums them up, in ``dist/``."""
+"""``make dist``: builds wheel, source archive and Helm chart in ``dist/``, with what is in them and their sums."""
 
 import hashlib
 import json
@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from pilothouse.cli.local_charts import pack
 from tools.localcluster import toolchains
 from tools.localcluster.programs import required_go
 from tools.localcluster.progress import on_stderr
@@ -36,7 +37,9 @@ def make(source: Path, folder: Path) -> list[Path]:
     version = wheel.name.split("-")[1]
     sbom = folder / f"pilothouse-{version}.cdx.json"
     sbom.write_text(json.dumps(bill_of_materials(source, wheel, version=version), indent=2) + "\n")
-    files = [wheel, archive, sbom]
+    chart = folder / f"pilothouse-chart-{version}.tgz"
+    chart.write_bytes(pack(ROOT / "deploy" / "chart" / "pilothouse").content)
+    files = [wheel, archive, chart, sbom]
     sums = folder / "SHA256SUMS"
     sums.write_text("".join(f"{hashlib.sha256(one.read_bytes()).hexdigest()}  {one.name}\n" for one in files))
     return [*files, sums]

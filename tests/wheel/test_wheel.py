@@ -30,6 +30,7 @@ from packaging.utils import parse_wheel_filename
 from pilothouse import __version__
 from tests.support.servers import free_port, open_folder, wait_until_healthy
 from tools import dist
+from tools.localcluster.cluster import RunningCluster
 
 ROOT = Path(__file__).parents[2]
 INSTALL = bool(os.environ.get("PILOTHOUSE_TEST_WHEEL"))
@@ -122,6 +123,13 @@ def test_the_release_says_what_is_in_it_and_its_sums(release: dict[str, Path], w
     assert all(
         hashlib.sha256((wheel.parent / name).read_bytes()).hexdigest() == digest for name, digest in sums.items()
     )
+
+
+def test_the_chart_of_the_release_can_be_installed(release: dict[str, Path], kubernetes: RunningCluster):
+    [chart] = [file for file in release.values() if file.name == f"pilothouse-chart-{__version__}.tgz"]
+    needed = ["--set", "database.existingSecret=database,masterKeys.existingSecret=key"]
+    said = run([kubernetes.helm, "template", "pilothouse", chart, *needed], {"PATH": os.environ["PATH"]})
+    assert "kind: Deployment" in said
 
 
 def test_the_source_archive_has_what_the_wheel_is_built_of_and_no_program(release: dict[str, Path]):
