@@ -116,9 +116,16 @@ def test_authorities_and_intervals_are_changed_and_what_does_not_answer_changes_
     with added(server, body(repo)) as source:
         path = f"/api/v1/sources/{source}"
         before = server.send("GET", path).json()
+        (authority,) = before["authorities"]
+        assert ", sha256 " in authority
+        shown = server.command("source", "show", source).stdout
+        assert f"AUTHORITIES: those of the system and\n  {authority}\n" in shown
         asked = len(repo.requests)
         answer = server.send("PATCH", path, json_body={"sync_seconds": 3600})
-        assert (answer.json(), len(repo.requests)) == ({**before, "sync_seconds": 3600}, asked)
+        assert (answer.json(), len(repo.requests)) == (
+            {name: value for name, value in before.items() if name != "authorities"} | {"sync_seconds": 3600},
+            asked,
+        )
         for changes, text in (
             ({"ca": ""}, "its certificate is not trusted"),
             ({"ca": "no certificate"}, "ca: it holds no certificate in PEM form"),

@@ -9,13 +9,13 @@ import pytest
 
 from pilothouse.chart_sources.registry import CHART, CONFIG, MANIFEST
 from tests.support.chart_sources import USER, Reply, Request, repository
-from tests.support.charts import config_map_chart
+from tests.support.charts import build_chart, config_map_chart
 from tests.support.offered_charts import KINDS, Offered, offered
 from tests.support.releases import HelmCommand
 from tests.support.servers import RunningServer
 from tools.localcluster.cluster import RunningCluster
 
-ARCHIVE = config_map_chart("webapp", "1.0.0")
+ARCHIVE = build_chart("webapp", "1.0.0", metadata={"description": "a web app", "appVersion": "7.0"})
 
 
 def answers(request: Request) -> Reply:
@@ -53,7 +53,8 @@ def test_charts_of_a_repository_and_of_a_registry(server: RunningServer, tmp_pat
             before = len(serving.requests)
             synchronised = json.loads(run("source", "sync", name, "-o", "json"))
             assert len(serving.requests) == before + 1
-            assert json.loads(run("source", "show", name, "-o", "json")) == synchronised
+            shown = json.loads(run("source", "show", name, "-o", "json"))
+            assert {**synchronised, "authorities": shown["authorities"]} == shown
             found = json.loads(run("search", "WEB", "--source", name, "--versions", "-o", "json"))
             assert [(one["source"], one["name"], one["version"]) for one in found] == [(name, "webapp", "1.0.0")]
             for words in (f"{name}/webapp", f"{name[3:]}/WEB"):
@@ -75,6 +76,8 @@ def test_charts_of_a_repository_and_of_a_registry(server: RunningServer, tmp_pat
             assert run("show", "values", f"{address}/webapp@1.0.0") == run("show", "values", f"{name}/webapp:1.0.0")
             assert run("show", "values", f"{address}/webapp:1.0.0") == run("show", "values", f"{name}/webapp")
             run("source", "add", f"{name}-too", address, *trusted)
+            (known,) = json.loads(run("search", "webapp", "--source", name, "-o", "json"))
+            assert (known["description"], known["app_version"]) == ("a web app", "7.0")
             two = server.command("show", "values", f"{address}/webapp:1.0.0")
             run("source", "remove", f"{name}-too")
             assert f"2 sources of this project have the address {address}: name one of {name}, {name}-too" in two.stderr

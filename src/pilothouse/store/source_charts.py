@@ -141,6 +141,16 @@ async def set_digest(tx: Transaction, source_id: str, known: SourceVersion, *, d
     await tx.execute(statement.values(digest=digest))
 
 
+async def describe(tx: Transaction, source_id: str, name: str, version: str, **found: str) -> None:
+    """Fill in what a registry does not list of a version: its description, and the version of its application."""
+    statement = update(source_versions).where(
+        source_versions.c.source_id == source_id,
+        source_versions.c.name == name,
+        source_versions.c.version == version,
+    )
+    await tx.execute(statement.values(found))
+
+
 async def keep_pulled(
     tx: Transaction, content: ChartContent, *, chart_id: str, project_id: str, source_id: str
 ) -> ChartRow:

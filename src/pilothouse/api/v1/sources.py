@@ -130,6 +130,12 @@ class SourceView(View):
     problem: str
 
 
+class SourceDetailView(SourceView):
+    """A source, and of the certificates in its `ca` the first 20: subject, SHA-256 and end."""
+
+    authorities: list[str]
+
+
 class SourceVersionView(View):
     """A version of a chart. `gone`: the source lists it no more, but it was pulled. `digest`: SHA-256 of its archive.
 
@@ -349,7 +355,7 @@ async def show_chart_version(
     }
 
 
-@router.get("/{source}", response_model=SourceView)
+@router.get("/{source}", response_model=SourceDetailView)
 async def show_source(source: str, caller: CurrentCaller, sources: SourcesService) -> Source:
     """Show a source, by its id or name."""
     return await sources.show(caller, source)

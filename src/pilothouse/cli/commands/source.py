@@ -1,8 +1,9 @@
 """``pilothouse source …``: where charts come from, registries and repositories."""
 
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
 import orjson
@@ -12,7 +13,7 @@ from pilothouse.cli.client import Client, ServerRefused
 from pilothouse.cli.completion import complete_sources
 from pilothouse.cli.connection import client_of
 from pilothouse.cli.groups import connected_group
-from pilothouse.cli.output import As, Output, print_rows
+from pilothouse.cli.output import As, Output, print_answer, print_lines, print_rows
 from pilothouse.cli.passwords import FromStdin, ask
 from pilothouse.cli.sources import OCI, read_text
 from pilothouse.cli.terminal import echo
@@ -79,7 +80,11 @@ def add(
     }
     if username:
         body["credentials"] = {"username": username, "password": ask("Password", from_stdin=password_stdin)}
-    print_rows([client_of(context).call("POST", "/api/v1/sources", body=body)], _COLUMNS, output, single=True)
+    client = client_of(context)
+    made = client.call("POST", "/api/v1/sources", body=body)
+    print_rows([made], _COLUMNS, output, single=True)
+    if not client.call("GET", f"{_path(made['id'])}/charts?devel=true&limit=1"):
+        echo(f"no chart is known there yet; one of a registry is asked for by its name, as {name}/NAME", err=True)
 
 
 @app.command("update")
@@ -149,8 +154,29 @@ def list_all(context: typer.Context, output: As = Output.TABLE) -> None:
 
 @app.command("show")
 def show(context: typer.Context, source: SourceName, output: As = Output.TABLE) -> None:
-    """Show one source."""
-    print_rows([client_of(context).call("GET", _path(source))], _COLUMNS, output, single=True)
+    """Show one source: its address, user, authorities and keys, and when it was synchronised. Secrets are not shown."""
+    found = client_of(context).call("GET", _path(source))
+    if output is Output.TABLE:
+        print_lines(_lines(found))
+    else:
+        print_answer(found, output)
+
+
+def _lines(found: dict[str, Any]) -> Iterator[str]:
+    yield f"NAME: {found['name']}"
+    yield f"ID: {found['id']}"
+    yield f"URL: {found['url']}"
+    yield f"USER: {found['username'] or '(none)'}"
+    yield f"AUTHORITIES: {'those of the system and' if found['has_ca'] else 'those of the system'}"
+    yield from (f"  {one}" for one in found["authorities"])
+    yield f"VERIFICATION: {found['verification']}"
+    yield from (f"  trusts {one}" for one in found["trusted"])
+    yield from (f"  not {one}" for one in found["unusable"])
+    seconds = found["sync_seconds"]
+    yield f"SYNCHRONISED: {f'every {seconds} s' if seconds else 'only when asked to'}"
+    yield f"LAST SYNCHRONISED: {found['synced_at'] or 'never'}"
+    if found["problem"]:
+        yield f"PROBLEM: {found['problem']}"
 
 
 @app.command("sync")

@@ -239,6 +239,9 @@ class ChartPulls:
                 project_id=row.project_id,
                 source_id=row.id,
             )
+            if row.kind == "oci":
+                found = {"description": chart.description, "app_version": chart.app_version}
+                await source_charts.describe(tx, row.id, wanted.name, wanted.version, **found)
             await refused_versions.forget(tx, row.id, name=wanted.name, version=wanted.version)
             await chart_origins.renew(tx, row.id, name=wanted.name)
             await source_charts.drop_pulled(

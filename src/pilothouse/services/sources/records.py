@@ -7,6 +7,8 @@ from typing import Final, Literal
 from urllib.parse import unquote
 
 import orjson
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.chart_sources.fetch import Origin, authority
@@ -16,6 +18,8 @@ from pilothouse.store.sources import SourceRow
 
 Kind = Literal["oci", "http"]
 VerificationKind = Literal["none", "pgp", "cosign"]
+_CERTIFICATE: Final = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+_MOST_AUTHORITIES: Final = 20
 _NAME: Final = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -32,7 +36,7 @@ class Source:
     """A source as callers see it; ``problem``: why it could not be synchronised last.
 
     ``trusted``: fingerprints of the keys by one of which its charts must be signed. ``unusable``: of the keys that were
-    given with them and cannot sign any more, each with the reason.
+    given with them and cannot sign any more, each with the reason. ``authorities``: of its CA, if asked.
     """
 
     id: str
@@ -48,6 +52,7 @@ class Source:
     created_at: datetime
     synced_at: datetime | None
     problem: str
+    authorities: list[str] = field(default_factory=list)
 
 
 def check_name(name: str) -> None:
@@ -135,6 +140,21 @@ def shown_source(row: SourceRow, *, keys: MasterKeys) -> Source:
         synced_at=row.synced_at,
         problem=problem,
     )
+
+
+def describe_authorities(pem: str) -> list[str]:
+    """Return subject, SHA-256 and end of the certificates, as many as a person looks at."""
+    blocks = _CERTIFICATE.findall(pem)[:_MOST_AUTHORITIES]
+    return [_describe(block) for block in blocks]
+
+
+def _describe(block: str) -> str:
+    try:
+        found = x509.load_pem_x509_certificate(block.encode())
+        name, until = found.subject.rfc4514_string(), found.not_valid_after_utc.date().isoformat()
+        return f"{name or '(no subject)'}, sha256 {found.fingerprint(SHA256()).hex()}, until {until}"
+    except ValueError:
+        return "a certificate that cannot be read"
 
 
 def verification_of(row: SourceRow) -> VerificationKind:

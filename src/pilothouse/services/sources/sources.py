@@ -24,6 +24,7 @@ from pilothouse.services.sources.records import (
     VerificationKind,
     check_name,
     checked_url,
+    describe_authorities,
     seal_credentials,
     shown_source,
 )
@@ -171,7 +172,9 @@ class Sources:
     async def show(self, caller: Caller, named: str) -> Source:
         """Return the project's source of that id or name, else raise NotFound."""
         caller.require("cce:source:get")
-        return shown_source(await self._pulls.find_source(named, project_id=caller.project_id), keys=self._keys)
+        row = await self._pulls.find_source(named, project_id=caller.project_id)
+        authorities = await asyncio.to_thread(describe_authorities, row.ca)
+        return replace(shown_source(row, keys=self._keys), authorities=authorities)
 
     async def sync(self, caller: Caller, named: str, *, request_id: str) -> Source:
         """Synchronise a source now and return it; raise SourceUnavailable, InvalidSource or Busy."""
