@@ -282,6 +282,10 @@ def test_monitoring_has_the_alert_rules_of_the_project(helm_cli: HelmCommand):
             (*_EXTERNAL, *single_sign_on(providers=[_PROVIDERS[0] | {"deviceClientId": "pilothouse"}])),
             "deviceClientId must be another client than clientId",
         ),
+        (
+            (*_EXTERNAL, *single_sign_on(providers=[_PROVIDERS[0] | {"deviceClientId": "pilothouse-api"}])),
+            "deviceClientId must not be the audience",
+        ),
         ((*_EXTERNAL, *single_sign_on(), "--set", "settings.OIDC__FILE=/elsewhere"), "settings.OIDC__FILE"),
         ((*_EXTERNAL, *keystone(url="")), "/keystone/url"),
         ((*_EXTERNAL, *keystone(url="http://keystone.example.com/v3")), "/keystone/url"),

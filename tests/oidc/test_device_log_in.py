@@ -309,6 +309,21 @@ def test_what_is_no_token_of_the_provider_is_refused(signed_on: SignedOn):
     assert signed_on.exchange(given).status_code == 201
 
 
+def test_an_id_token_is_worth_nothing_without_its_access_token(signed_on: SignedOn):
+    given, other = signed_on.provider.tokens("bob"), signed_on.provider.tokens("alice")
+    for access_token, status, words in (
+        ("", 400, "access_token"),
+        ("two words", 400, "access_token"),
+        ("garbage", 401, "does not show its user info for this access token"),
+        (other["access_token"], 401, "user info is of another person"),
+    ):
+        answer = signed_on.exchange(given, access_token=access_token)
+        assert (answer.status_code, words in answer.text) == (status, True), (access_token, answer.text)
+    in_a_browser = signed_on.provider.tokens("bob", nonce="n-1")
+    refusal = signed_on.exchange(in_a_browser)
+    assert (refusal.status_code, "it belongs to another log-in" in refusal.text) == (401, True), refusal.text
+
+
 def test_an_id_token_is_no_bearer_token_and_an_old_one_is_no_log_in(signed_on: SignedOn):
     given = signed_on.provider.tokens("bob")
     refusal = signed_on.ask(given["id_token"])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from joserfc import jwt
-from joserfc.jwk import ECKey, RSAKey
+from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from pilothouse.oidc.configuration import ProviderConfiguration
 from pilothouse.oidc.provider import Provider
@@ -19,6 +19,7 @@ from tests.support.fake_api_servers import peer
 
 AUDIENCE = "pilothouse-api"
 CLIENT = "pilothouse-console"
+TERMINAL = "pilothouse-cli"
 #: One for the whole run: making an RSA key takes a tenth of a second.
 KEY = RSAKey.generate_key(2048, {"kid": "first", "use": "sig", "alg": "RS256"})
 OTHER_KEY = RSAKey.generate_key(2048, {"kid": "second", "use": "sig"})
@@ -64,7 +65,7 @@ class OidcPeer:
         )
         self.publishes(KEY, CURVE_KEY)
 
-    def publishes(self, *keys: RSAKey | ECKey) -> None:
+    def publishes(self, *keys: RSAKey | ECKey | OKPKey) -> None:
         self.says("/keys", {"keys": [key.as_dict(private=False) for key in keys]})
 
     def provider(self, clock: Callable[[], float] = time.monotonic, **settings: Any) -> Provider:
@@ -72,7 +73,14 @@ class OidcPeer:
         wanted = {"allow_loopback": True, "answer_seconds": 2.0, **settings}
         fields = {name: wanted.pop(name) for name in ("required_claims", "algorithms") if name in wanted}
         configuration = ProviderConfiguration.model_validate(
-            {"name": "corp", "issuer": self.issuer, "audience": AUDIENCE, "client_id": CLIENT, **fields}
+            {
+                "name": "corp",
+                "issuer": self.issuer,
+                "audience": AUDIENCE,
+                "client_id": CLIENT,
+                "device_client_id": TERMINAL,
+                **fields,
+            }
         )
         return Provider(configuration, OidcSettings(**wanted), look_up, clock=clock)
 
@@ -82,7 +90,7 @@ class OidcPeer:
         claims = {"iss": self.issuer, "aud": AUDIENCE, "sub": "alice-1", "iat": now, "exp": now + 300, **changed}
         return {name: value for name, value in claims.items() if value is not None}
 
-    def token(self, *, key: RSAKey | ECKey = KEY, header: dict[str, Any] | None = None, **changed: Any) -> str:
+    def token(self, *, key: RSAKey | ECKey | OKPKey = KEY, header: dict[str, Any] | None = None, **changed: Any) -> str:
         algorithm = "ES256" if isinstance(key, ECKey) else "RS256"
         return jwt.encode({"alg": algorithm, "kid": key.kid, **(header or {})}, self.claims(**changed), key)
 

@@ -14,9 +14,9 @@ from authlib.integrations.httpx_client import AsyncOAuth2Client
 from pilothouse.errors import NotAuthenticated, ProviderUnavailable
 from pilothouse.oidc.attempts import Attempt
 from pilothouse.oidc.configuration import ProviderConfiguration
-from pilothouse.oidc.log_in_tokens import verify_tokens
+from pilothouse.oidc.log_in_tokens import add_user_info
 from pilothouse.oidc.provider import Description, Provider
-from pilothouse.oidc.verification import Statement
+from pilothouse.oidc.verification import Statement, verify_id_token
 
 _LONGEST: Final = 8192
 _RANDOM_BYTES: Final = 32
@@ -80,13 +80,14 @@ class CodeFlow:
                     given = await client.fetch_token(description.token, code=code, code_verifier=attempt.verifier)
             except OAuthError as error:
                 raise _refusal(configuration.shown, str(error.error)) from error
-        return await verify_tokens(
-            provider,
-            id_token=given.get("id_token"),
-            access_token=given.get("access_token"),
-            client_id=configuration.client_id,
-            nonce=attempt.nonce,
+        id_token, access_token = given.get("id_token"), given.get("access_token")
+        if not isinstance(id_token, str) or not isinstance(access_token, str):
+            with provider.failures():
+                raise ProviderUnavailable("it answered without an ID token or access token")
+        statement = await verify_id_token(
+            id_token, provider, client_id=configuration.client_id, nonce=attempt.nonce, access_token=access_token
         )
+        return await add_user_info(statement, provider, access_token)
 
 
 def _client(provider: Provider, description: Description, redirect_uri: str) -> Any:

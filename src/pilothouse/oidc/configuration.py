@@ -67,6 +67,11 @@ class ProviderConfiguration(BaseModel):
                 "device_client_id must name another client than client_id: that one has a secret, and what runs on "
                 "people's machines can keep none"
             )
+        if self.device_client_id and self.device_client_id == self.audience:
+            raise ValueError(
+                "device_client_id must not be the audience: tokens of programs, which that is for, would be exchanged "
+                "for ones of ours, which live longer"
+            )
         if "openid" not in self.scopes:
             raise ValueError("scopes must include openid")
         return self

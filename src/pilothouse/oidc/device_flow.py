@@ -1,35 +1,67 @@
 """Log-in of a person from a terminal: its program asks the provider itself, and brings what that gives.
 
-The program is a client of its own, without a secret, so nothing but the provider's signature counts.
+The program is a client of its own, without a secret, so nothing but the provider's signature counts, and whoever brings
+the ID token must also have the access token that was given with it.
 
-Source: RFC 8628; OpenID Connect Core 1.0, sections 3.1.3.7 and 5.3.
+Source: RFC 8628; OpenID Connect Core 1.0, sections 3.1.3.6, 3.1.3.7 and 5.3.
 """
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
 
+from pilothouse.auth.attempts import network_of
+from pilothouse.errors import NotAuthenticated
 from pilothouse.oidc.configuration import ProviderConfiguration
-from pilothouse.oidc.log_in_tokens import verify_tokens
+from pilothouse.oidc.log_in_tokens import needs_user_info, read_user_info
 from pilothouse.oidc.provider import Provider
-from pilothouse.oidc.verification import Statement
+from pilothouse.oidc.verification import Statement, verify_id_token
+from pilothouse.shares import FairSlots
+
+#: Questions to the providers at a time for people who have proved half of what they must.
+_QUESTIONS: Final = 4
+_MOST_WAITING: Final = 50
 
 
 class DeviceFlow:
     """Verify what people's programs got at the providers, by name."""
 
-    def __init__(self, providers: Mapping[str, Provider]) -> None:
+    def __init__(self, providers: Mapping[str, Provider], *, clock: Callable[[], float] = time.time) -> None:
         self._providers = {name: one for name, one in providers.items() if one.configuration.device_client_id}
+        self._clock = clock
+        self._slots = FairSlots(
+            _QUESTIONS,
+            what="the identity providers are asked about as many log-ins as they may be at a time",
+            most_waiting=_MOST_WAITING,
+            whose="this address",
+        )
 
     def configurations(self) -> list[ProviderConfiguration]:
         """Return the providers at which people can log in from a terminal."""
         return [one.configuration for one in self._providers.values()]
 
-    async def accept(self, name: str, *, id_token: str, access_token: str) -> Statement:
-        """Return what the provider says of the person; raise NotAuthenticated or ProviderUnavailable."""
+    async def accept(self, name: str, *, id_token: str, access_token: str, source: str) -> Statement:
+        """Return what the provider says of the person; ``source`` is the address that asks.
+
+        Raises NotAuthenticated, Busy or ProviderUnavailable.
+        """
         provider = self._providers[name]
-        return await verify_tokens(
-            provider,
-            id_token=id_token,
-            access_token=access_token,
-            client_id=provider.configuration.device_client_id,
-            nonce="",
-        )
+        client_id = provider.configuration.device_client_id
+        statement = await verify_id_token(id_token, provider, client_id=client_id, nonce="", access_token=access_token)
+        self._require_new(statement, provider)
+        belong_together = "at_hash" in statement.claims
+        if belong_together and not needs_user_info(statement):
+            return statement
+        if not (await provider.describe()).userinfo and not belong_together:
+            raise NotAuthenticated(
+                "The provider's ID token names no access token (at_hash), and there is no user info that could tell "
+                "whose the access token is; such a provider is not for log-in from a terminal."
+            )
+        async with self._slots.hold(network_of(source), seconds=provider.settings.answer_seconds):
+            return await read_user_info(statement, provider, access_token)
+
+    def _require_new(self, statement: Statement, provider: Provider) -> None:
+        """Raise NotAuthenticated for a statement that is older than a log-in may take: tokens get into other hands."""
+        age = self._clock() - statement.issued_at
+        if age > provider.settings.login_seconds + provider.settings.leeway_seconds:
+            raise NotAuthenticated("The log-in took too long; begin again.")

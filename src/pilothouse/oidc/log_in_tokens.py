@@ -2,28 +2,39 @@
 
 from dataclasses import replace
 
-from pilothouse.errors import NotAuthenticated, ProviderUnavailable
+from pilothouse.errors import NotAuthenticated
 from pilothouse.oidc.provider import Provider
-from pilothouse.oidc.verification import Statement, verify_id_token
+from pilothouse.oidc.verification import Statement
 
 
-async def verify_tokens(
-    provider: Provider, *, id_token: object, access_token: object, client_id: str, nonce: str
-) -> Statement:
-    """Return the statement of the ID token for that client, with claims that only the user info has.
+async def add_user_info(statement: Statement, provider: Provider, access_token: str) -> Statement:
+    """Return the statement of an ID token with claims that only the user info has, if any are missing.
 
     Raises NotAuthenticated or ProviderUnavailable.
     """
-    if not isinstance(id_token, str) or not isinstance(access_token, str):
-        with provider.failures():
-            raise ProviderUnavailable("it answered without an ID token or access token")
-    statement = await verify_id_token(id_token, provider, client_id=client_id, nonce=nonce, access_token=access_token)
-    configuration, description = provider.configuration, await provider.describe()
-    wanted = {configuration.user_claim.partition(".")[0], configuration.groups_claim.partition(".")[0]}
-    if description.userinfo and not wanted <= statement.claims.keys():
-        more = await provider.read_json(description.userinfo, token=access_token)
-        if more.get("sub") != statement.claims["sub"]:
-            raise NotAuthenticated("The provider's user info is of another person than its ID token.")
-        claims = {**{name: more[name] for name in wanted & more.keys()}, **statement.claims}
-        statement = replace(statement, claims=claims)
-    return statement
+    return await read_user_info(statement, provider, access_token) if needs_user_info(statement) else statement
+
+
+def needs_user_info(statement: Statement) -> bool:
+    """Return True if the ID token lacks name or groups."""
+    return not _wanted(statement) <= statement.claims.keys()
+
+
+async def read_user_info(statement: Statement, provider: Provider, access_token: str) -> Statement:
+    """Return the statement with what it lacks and the user info has, which must be of the same person.
+
+    That of a provider without user info stays as it is. Raises NotAuthenticated or ProviderUnavailable.
+    """
+    description = await provider.describe()
+    if not description.userinfo:
+        return statement
+    more = await provider.read_user_info(description.userinfo, access_token)
+    if more.get("sub") != statement.claims["sub"]:
+        raise NotAuthenticated("The provider's user info is of another person than its ID token.")
+    claims = {**{name: more[name] for name in _wanted(statement) & more.keys()}, **statement.claims}
+    return replace(statement, claims=claims)
+
+
+def _wanted(statement: Statement) -> set[str]:
+    configuration = statement.provider
+    return {configuration.user_claim.partition(".")[0], configuration.groups_claim.partition(".")[0]}

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import httpx2
 from joserfc.jwk import Key
 
-from pilothouse.errors import ProviderUnavailable
+from pilothouse.errors import NotAuthenticated, ProviderUnavailable
 from pilothouse.kubernetes.resolver import LookUp
 from pilothouse.oidc.configuration import ProviderConfiguration, read_providers
 from pilothouse.oidc.key_set import KeySet
@@ -22,6 +23,7 @@ from pilothouse.providers.kept import Kept
 from pilothouse.settings import OidcSettings
 
 _OK: Final = 200
+_REFUSED: Final = frozenset({401, 403})
 
 
 @dataclass(frozen=True)
@@ -74,17 +76,21 @@ class Provider:
         """Return a context in which what goes wrong between us and the provider is ProviderUnavailable."""
         return self._exchange.failures()
 
-    async def read_json(self, url: str, *, token: str = "") -> dict[str, Any]:
-        """Return the JSON object at that address, fetched with a bearer token if one is given.
-
-        Raises ProviderUnavailable, never in the provider's own words.
-        """
-        headers = {"authorization": f"Bearer {token}"} if token else {}
+    async def read_json(self, url: str) -> dict[str, Any]:
+        """Return the JSON object at that address; raise ProviderUnavailable, never in the provider's own words."""
         with self.failures():
-            answer = await self._exchange.send("GET", url, headers=headers)
-            if answer.status_code != _OK:
-                raise ProviderUnavailable(f"{place_of(url)} answered {answer.status_code}")
-            return read_object(answer)
+            return _document(await self._exchange.send("GET", url, headers={}), url)
+
+    async def read_user_info(self, url: str, access_token: str) -> dict[str, Any]:
+        """Return the user info that the access token opens.
+
+        Raises NotAuthenticated for a token that the provider refuses, or ProviderUnavailable.
+        """
+        with self.failures():
+            answer = await self._exchange.send("GET", url, headers={"authorization": f"Bearer {access_token}"})
+            if answer.status_code in _REFUSED:
+                raise NotAuthenticated("The provider does not show its user info for this access token.")
+            return _document(answer, url)
 
     async def _read_description(self) -> Description:
         issuer = self.configuration.issuer
@@ -125,6 +131,12 @@ class Provider:
 def providers_of(settings: OidcSettings, look_up: LookUp) -> dict[str, Provider]:
     """Return the providers of the settings by name; raise InvalidSettings."""
     return {name: Provider(one, settings, look_up) for name, one in read_providers(settings).items()}
+
+
+def _document(answer: httpx2.Response, url: str) -> dict[str, Any]:
+    if answer.status_code != _OK:
+        raise ProviderUnavailable(f"{place_of(url)} answered {answer.status_code}")
+    return read_object(answer)
 
 
 def _scheme(url: str) -> str:

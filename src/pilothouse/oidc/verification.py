@@ -5,6 +5,7 @@ Source: RFC 8725 (JSON Web Token Best Current Practices), RFC 9068, OpenID Conne
 
 import base64
 import binascii
+import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,16 +13,18 @@ from typing import Any, Final
 import orjson
 from authlib.oidc.core import CodeIDToken
 from joserfc import jwt
-from joserfc.errors import ClaimError, ExpiredTokenError, JoseError, MissingClaimError
+from joserfc.errors import ClaimError, ExpiredTokenError, InvalidClaimError, JoseError, MissingClaimError
 from joserfc.jws import JWSRegistry
 
 from pilothouse.auth.tokens import is_jwt
 from pilothouse.errors import NotAuthenticated
 from pilothouse.oidc.configuration import ProviderConfiguration
 from pilothouse.oidc.provider import Provider
+from pilothouse.oidc.token_hashes import half_hash
 
-#: Of access tokens and ID tokens; others, such as those that end sessions, are for something else.
-_KINDS: Final = frozenset({"", "jwt", "at+jwt", "application/at+jwt"})
+#: What tokens call themselves; others, such as those that end sessions, are for something else.
+_ID_TOKENS: Final = frozenset({"", "jwt"})
+_ACCESS_TOKENS: Final = _ID_TOKENS | {"at+jwt", "application/at+jwt"}
 _LONGEST_HEADER: Final = 4096
 _LONGEST_SIGNATURE: Final = 2048
 #: The vendor's words, which its clients show.
@@ -29,6 +32,7 @@ _REFUSED: Final = "decrypt token fail"
 _REASONS: Final = {
     "aud": "it is meant for another audience",
     "azp": "it was made for another client",
+    "client_id": "it was made for another client",
     "exp": "it does not say until when it is valid, as a number",
     "nbf": "it is not valid yet",
     "iat": "it was made in the future",
@@ -65,7 +69,7 @@ async def verify_bearer(token: str, providers: Mapping[str, Provider]) -> Statem
 
     ``providers`` by issuer.
     """
-    said = _read(token)
+    said = _read(token, _ACCESS_TOKENS, purpose="access")
     provider = providers.get(said.issuer)
     if provider is None or not provider.configuration.audience:
         raise NotAuthenticated(f"{_REFUSED}, its issuer is none whose tokens are accepted here")
@@ -85,23 +89,35 @@ async def verify_id_token(
 ) -> Statement:
     """Return what the token of a log-in by that client says; raise NotAuthenticated or ProviderUnavailable.
 
-    ``nonce`` is empty for a log-in that has none.
+    ``nonce`` is empty for a log-in that has none. A token without ``at_hash`` proves nothing of the access token.
     """
-    said = _read(token)
+    said = _read(token, _ID_TOKENS, purpose="a log-in")
     found = await _verify_signature(token, said, provider)
     claims = CodeIDToken(
         found.claims,
         found.header,
         options=_options(provider.configuration.issuer, client_id),
-        params={"nonce": nonce, "client_id": client_id, "access_token": access_token},
+        params={"nonce": nonce, "client_id": client_id},
     )
     try:
         if nonce and not isinstance(found.claims.get("nonce"), str):
             raise MissingClaimError("nonce")
+        if not nonce and found.claims.get("nonce"):
+            raise InvalidClaimError("nonce")
         claims.validate(leeway=provider.settings.leeway_seconds)
+        if found.claims.get("client_id", client_id) != client_id:
+            raise InvalidClaimError("client_id")
+        _check_hash(found.claims, half_hash(access_token, said.algorithm))
     except JoseError as error:
         raise NotAuthenticated(f"{_REFUSED}, {_reason(error)}") from error
     return _statement(provider, found.claims)
+
+
+def _check_hash(claims: Mapping[str, Any], wanted: str) -> None:
+    """Raise InvalidClaimError for a hash of another access token; a token may have none."""
+    said = claims.get("at_hash", wanted)
+    if not isinstance(said, str) or not hmac.compare_digest(said.encode("utf-8", "surrogatepass"), wanted.encode()):
+        raise InvalidClaimError("at_hash")
 
 
 async def _verify_signature(token: str, said: _Unverified, provider: Provider) -> jwt.Token:
@@ -122,16 +138,16 @@ async def _verify_signature(token: str, said: _Unverified, provider: Provider) -
         raise NotAuthenticated(f"{_REFUSED}, its signature is wrong") from error
 
 
-def _read(token: str) -> _Unverified:
-    """Read what tells how to verify the token; raise NotAuthenticated."""
+def _read(token: str, kinds: frozenset[str], *, purpose: str) -> _Unverified:
+    """Read what tells how to verify a token of these kinds; raise NotAuthenticated."""
     if not is_jwt(token):
         raise NotAuthenticated(f"{_REFUSED}, it is no JSON Web Token")
     header, payload = (_parse(segment) for segment in token.split(".")[:2])
     algorithm, kid, kind = header.get("alg"), header.get("kid"), header.get("typ", "")
     if not isinstance(algorithm, str) or not (kid is None or isinstance(kid, str)) or not isinstance(kind, str):
         raise NotAuthenticated(f"{_REFUSED}, its header is malformed")
-    if kind.lower() not in _KINDS or "crit" in header or "b64" in header:
-        raise NotAuthenticated(f"{_REFUSED}, it is a token for something else than access")
+    if kind.lower() not in kinds or "crit" in header or "b64" in header:
+        raise NotAuthenticated(f"{_REFUSED}, it is a token for something else than {purpose}")
     issuer = payload.get("iss")
     return _Unverified(algorithm, kid, issuer if isinstance(issuer, str) else "")
 

@@ -58,6 +58,7 @@ def test_what_is_wrong_is_named_with_its_place_and_without_its_value(tmp_path: P
         ([{**GOOD, "scopes": ["profile"]}], "scopes must include openid"),
         ([without_client], "give client_id, for log-in to the console, or device_client_id, .* or audience"),
         ([{**GOOD, "client_secret_file": str(a_secret), "device_client_id": "pilothouse"}], "must name another client"),
+        ([{**GOOD, "audience": "cli", "device_client_id": "cli"}], "device_client_id must not be the audience"),
         ([GOOD, {**GOOD, "issuer": "https://b.example"}], "two providers have the name 'corp'"),
         ([GOOD, {**GOOD, "name": "b"}], "two providers have the issuer"),
         ([{**GOOD, "client_secret_file": str(tmp_path / "missing")}], "client_secret_file .*missing cannot be read"),

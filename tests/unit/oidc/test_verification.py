@@ -180,7 +180,13 @@ async def test_an_id_token_belongs_to_its_log_in(issuer: OidcPeer):
         ({"aud": AUDIENCE}, "another audience"),
         ({"aud": [CLIENT, "others"]}, "lacks the claims azp"),
         ({"azp": "others"}, "another client"),
+        ({"client_id": "others"}, "another client"),
         ({"at_hash": "x"}, "another access token"),
+        ({"at_hash": "ä"}, "another access token"),
+        ({"at_hash": ""}, "another access token"),
+        ({"at_hash": 7}, "another access token"),
+        ({"header": {"typ": "at+jwt"}}, "something else than a log-in"),
+        ({"header": {"typ": "application/at+jwt"}}, "something else than a log-in"),
         ({"iss": "https://elsewhere.example"}, "iss"),
     ):
         with pytest.raises(NotAuthenticated, match=why):

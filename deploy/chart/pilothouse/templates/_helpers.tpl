@@ -114,6 +114,9 @@ capabilities: {drop: [ALL]}
 {{- if and .deviceClientId .clientSecret (eq .deviceClientId (.clientId | default "")) -}}
 {{- fail (printf "oidc.providers: provider %s: deviceClientId must be another client than clientId, which has a secret" .name) -}}
 {{- end -}}
+{{- if and .deviceClientId (eq .deviceClientId (.audience | default "")) -}}
+{{- fail (printf "oidc.providers: provider %s: deviceClientId must not be the audience, which is for tokens of programs" .name) -}}
+{{- end -}}
 {{- if has .name $names -}}
 {{- fail (printf "oidc.providers: two providers are called %s" .name) -}}
 {{- end -}}

@@ -15,7 +15,9 @@ from pilothouse.services.identity.device_log_in import DeviceLogIns, GivenTokens
 PATH: Final = "/api/v1/login"
 router = native_router(PATH, tag="log-in", public=True)
 DeviceService = Annotated[DeviceLogIns, service(DeviceLogIns)]
-_REFUSALS = error_responses(errors.NotAuthenticated, errors.Forbidden, errors.NotFound, errors.ProviderUnavailable)
+_REFUSALS = error_responses(
+    errors.NotAuthenticated, errors.Forbidden, errors.NotFound, errors.Busy, errors.ProviderUnavailable
+)
 
 
 class DeviceProviderView(View):
@@ -42,7 +44,7 @@ class LogIn(Body):
 
     provider: Annotated[str, Field(max_length=100)]
     id_token: str
-    access_token: str
+    access_token: Annotated[str, Field(min_length=1, max_length=16 * 1024, pattern=r"^[!-~]+$")]
 
 
 class LoggedInView(View):

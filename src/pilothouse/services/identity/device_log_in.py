@@ -1,19 +1,15 @@
 """Log-in from a terminal at an identity provider: a token of ours for what the provider gave the person's program."""
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from pilothouse.errors import NotAuthenticated, NotFound, ProviderUnavailable
 from pilothouse.services.admin.audit import Audit
 from pilothouse.services.identity.tokens import IssuedToken, Tokens
-from pilothouse.settings import OidcSettings
 from pilothouse.store.audit import Outcome, Somebody
 
 if TYPE_CHECKING:  # loaded where providers are set up, and nowhere else
     from pilothouse.oidc.device_flow import DeviceFlow
-    from pilothouse.oidc.verification import Statement
     from pilothouse.services.identity.oidc_users import OidcUsers
 
 _CREATE: Final = "iam:tokens:create"
@@ -44,18 +40,14 @@ class DeviceLogIns:
     def __init__(
         self,
         tokens: Tokens,
-        settings: OidcSettings,
         notes: Audit,
         *,
         people: "tuple[DeviceFlow, OidcUsers] | None" = None,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         """Have no providers without ``people``."""
         self._tokens = tokens
-        self._settings = settings
         self._notes = notes
         self._people = people
-        self._clock = clock
 
     @property
     def clients(self) -> list[DeviceClient]:
@@ -67,14 +59,13 @@ class DeviceLogIns:
         """Issue a token without a project to the person of whom the provider's tokens are.
 
         It makes access keys only as long as the provider says that the person logged in there. Raises NotFound,
-        NotAuthenticated, Forbidden or ProviderUnavailable.
+        NotAuthenticated, Forbidden, Busy or ProviderUnavailable.
         """
         if self._people is None or name not in {client.name for client in self.clients}:
             raise NotFound(f"there is no identity provider {name[:100]!r} for log-in from a terminal")
         flow, users = self._people
         try:
-            statement = await flow.accept(name, id_token=given.id_token, access_token=given.access_token)
-            self._require_new(statement)
+            statement = await flow.accept(name, id_token=given.id_token, access_token=given.access_token, source=source)
         except (NotAuthenticated, ProviderUnavailable) as error:
             self._notes.note(Somebody(source=source), _CREATE, outcome=Outcome.FAILED, detail=f"{name}: {error}")
             raise
@@ -82,9 +73,3 @@ class DeviceLogIns:
         return await self._tokens.issue_for(
             row, proved_at=statement.proved_at, detail=f"at {name}", source=source, request_id=request_id
         )
-
-    def _require_new(self, statement: "Statement") -> None:
-        """Raise NotAuthenticated for a statement that is older than a log-in may take: tokens get into other hands."""
-        age = self._clock() - statement.issued_at
-        if age > self._settings.login_seconds + self._settings.leeway_seconds:
-            raise NotAuthenticated("The log-in took too long; begin again.")
