@@ -289,6 +289,11 @@ def test_monitoring_has_the_alert_rules_of_the_project(helm_cli: HelmCommand):
         ((*_EXTERNAL, *single_sign_on(), "--set", "settings.OIDC__FILE=/elsewhere"), "settings.OIDC__FILE"),
         ((*_EXTERNAL, *keystone(url="")), "/keystone/url"),
         ((*_EXTERNAL, *keystone(url="http://keystone.example.com/v3")), "/keystone/url"),
+        ((*_EXTERNAL, *keystone(url="https://admin:s3cret@keystone.example.com/v3")), "/keystone/url"),
+        (
+            (*_EXTERNAL, *single_sign_on(providers=[_PROVIDERS[0] | {"issuer": "https://a:b@sso.example.com"}])),
+            "issuer",
+        ),
         ((*_EXTERNAL, *keystone(password={})), "/keystone/password/existingSecret"),
         ((*_EXTERNAL, *keystone(password="of the service user")), "/keystone/password"),
         ((*_EXTERNAL, *keystone(name="Cloud")), "/keystone/name"),

@@ -123,17 +123,17 @@ class DeviceProvider:
         """Return its discovery document."""
         return httpx2.get(f"{self.issuer}/.well-known/openid-configuration", trust_env=False, timeout=5)
 
-    def begin(self, client_id: str = TERMINAL, **more: str) -> dict[str, Any]:
+    def begin(self, client_id: str = TERMINAL) -> dict[str, Any]:
         """Return a new device code with its page and user code, as the provider answers a client."""
-        form = {"client_id": client_id, "scope": SCOPE, **more}
+        form = {"client_id": client_id, "scope": SCOPE}
         answer = httpx2.post(f"{self.issuer}/device/auth", data=form, trust_env=False, timeout=20)
         assert answer.status_code == 200, answer.text
         begun: dict[str, Any] = answer.json()
         return begun
 
-    def tokens(self, name: str, client_id: str = TERMINAL, **more: str) -> dict[str, Any]:
-        """Return what a client gets for that person, ``more`` being what it asks for beside the scopes."""
-        begun = self.begin(client_id, **more)
+    def tokens(self, name: str, client_id: str = TERMINAL) -> dict[str, Any]:
+        """Return what a client gets for that person."""
+        begun = self.begin(client_id)
         self.confirm(begun["verification_uri_complete"], name)
         form = {
             "grant_type": "urn:ietf:params:oauth:grant-type:device_code",

@@ -4,6 +4,7 @@ It stands on the standard library's client, which loads in a third of the time t
 question, and a person waits.
 """
 
+import shlex
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -174,7 +175,7 @@ class Client:
             pinned = "the authority that --ca or the context names" if self._ca else "an authority of this system"
             return NoServer(
                 f"the certificate of {self.url} is not from {pinned}: {error}; if that server is the right one, "
-                f"type: pilothouse login {self.url} --ca FILE (the ca.pem of its data folder)"
+                f"type: {shlex.join(['pilothouse', 'login', self.url])} --ca FILE (the ca.pem of its data folder)"
             )
         return NoServer(
             f"no Pilothouse server answers at {self.url}: {error}; is 'pilothouse serve' running, and the URL right?"
@@ -205,10 +206,12 @@ class Client:
         ended = ""
         if context.expires_at and datetime.fromisoformat(context.expires_at) <= datetime.now(UTC):
             ended = f" expired at {context.expires_at}"
-        typed = f"pilothouse login {context.url} --context {context.name}"
-        user = f" --user {context.user}" if context.user else ""
-        user = f" --device --provider {context.provider}" if context.provider else user
-        return f"; the log-in of context {context.name!r}{ended or ' is not valid any more'}; type: {typed}{user}"
+        typed = ["pilothouse", "login", context.url, "--context", context.name]
+        if context.provider:
+            typed += ["--device", "--provider", context.provider]
+        elif context.user:
+            typed += ["--user", context.user]
+        return f"; the log-in of context {context.name!r}{ended or ' is not valid any more'}; type: {shlex.join(typed)}"
 
     def _decode(self, content: bytes) -> Any:
         try:

@@ -4,6 +4,7 @@ Source: RFC 8628 (OAuth 2.0 Device Authorization Grant); OpenID Connect Discover
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -23,7 +24,9 @@ _SHORTEST, _LONGEST = 1.0, 60.0
 _SLOWER: Final = 5.0
 _MOST_SECONDS: Final = 3600.0
 _LONGEST_CODE: Final = 4096
-_LONGEST_USER_CODE: Final = 64
+_CODE: Final = re.compile(rf"[!-~]{{1,{_LONGEST_CODE}}}")
+#: Short enough to be typed, and on one line.
+_USER_CODE: Final = re.compile(r"[!-~]{1,32}")
 _LONGEST_ERROR: Final = 80
 _REFUSALS: Final = {
     "access_denied": "the log-in was refused there",
@@ -138,12 +141,12 @@ class DeviceFlow:
         if not is_provider_address(page, plain=self._plain):
             raise self._unusable("it names no https:// page to open")
         return Code(
-            user_code=self._text(said, "user_code", _LONGEST_USER_CODE),
+            user_code=self._text(said, "user_code", _USER_CODE),
             page=str(page),
             page_with_code=str(with_code) if is_provider_address(with_code, plain=self._plain) else "",
             seconds=min(self._number(said, "expires_in", None), _MOST_SECONDS),
             interval=min(max(self._number(said, "interval", _INTERVAL), _SHORTEST), _LONGEST),
-            device_code=self._text(said, "device_code", _LONGEST_CODE),
+            device_code=self._text(said, "device_code", _CODE),
         )
 
     async def _poll(self, endpoints: _Endpoints, code: Code, until: float) -> GivenTokens:
@@ -178,9 +181,9 @@ class DeviceFlow:
             raise self._unusable("it gave no ID token; its device authorization must support the scope openid")
         return GivenTokens(id_token, access_token)
 
-    def _text(self, said: Any, name: str, longest: int) -> str:
+    def _text(self, said: Any, name: str, form: re.Pattern[str]) -> str:
         text = said.get(name)
-        if not isinstance(text, str) or not 0 < len(text) <= longest or not text.isprintable():
+        if not isinstance(text, str) or not form.fullmatch(text):
             raise self._unusable(f"it answered without a usable {name}")
         return text
 

@@ -1,6 +1,7 @@
 """``pilothouse login --device``: log in at an identity provider that the server names, with a browser on any device."""
 
 import asyncio
+import re
 import shutil
 import textwrap
 from http import HTTPStatus
@@ -16,6 +17,9 @@ from pilothouse.errors import InvalidRequest, PilothouseError
 
 _LOG_IN: Final = "/api/v1/login"
 _WIDEST: Final = 100
+_LONGEST: Final = 500
+#: As docs/single-sign-on.md has it.
+_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
 _MINUTE: Final = 60.0
 
 
@@ -24,20 +28,30 @@ def log_in_by_device(client: Client, provider: str) -> tuple[str, str]:
 
     ``provider`` is a name, or empty for the only one. Raises PilothouseError.
     """
+    server = urlsplit(client.url)
+    plain = server.hostname in LOOPBACK
+    if server.scheme != "https" and not plain:
+        raise UsageError(
+            f"--device: {client.url} must begin with https://, as it says where you log in, and receives the access "
+            "token of the identity provider; plain HTTP is for a server on this machine only"
+        )
     chosen = _choose(_providers(client), provider)
-    plain = urlsplit(client.url).hostname in LOOPBACK
-    given = asyncio.run(_ask_provider(chosen, plain=plain))
+    given = asyncio.run(_ask_provider(chosen, client.url, plain=plain))
     body = {"provider": chosen.name, "id_token": given.id_token, "access_token": given.access_token}
     try:
-        return str(client.ask("POST", _LOG_IN, body=body)["token"]), chosen.name
+        said = client.ask("POST", _LOG_IN, body=body)
     except ServerRefused as error:
         raise PilothouseError(f"{chosen.title} confirmed the log-in, but the server refuses it: {error}") from error
+    token = said.get("token") if isinstance(said, dict) else None
+    if not isinstance(token, str):
+        raise InvalidRequest(f"--device: {client.url} answers the log-in without a token; is it Pilothouse?")
+    return token, chosen.name
 
 
-async def _ask_provider(chosen: DeviceClient, *, plain: bool) -> GivenTokens:
+async def _ask_provider(chosen: DeviceClient, url: str, *, plain: bool) -> GivenTokens:
     requests = ProviderRequests(chosen.title)
     try:
-        return await DeviceFlow(chosen, requests, plain=plain).log_in(lambda code: _show(chosen.title, code))
+        return await DeviceFlow(chosen, requests, plain=plain).log_in(lambda code: _show(chosen, url, code))
     finally:
         await requests.close()
 
@@ -59,8 +73,18 @@ def _providers(client: Client) -> list[DeviceClient]:
 
 
 def _read(said: dict[str, Any]) -> DeviceClient:
-    texts = {name: str(said[name]) for name in ("name", "title", "issuer", "client_id")}
-    return DeviceClient(**texts, scopes=tuple(str(scope) for scope in said["scopes"]))
+    """Return what a server says of a provider, which a person reads and types; raise KeyError or TypeError."""
+    texts = {name: said[name] for name in ("name", "title", "issuer", "client_id")}
+    scopes = said["scopes"]
+    if not isinstance(scopes, list) or not all(_is_plain(text) for text in (*texts.values(), *scopes)):
+        raise TypeError("texts are expected")
+    if not _NAME.fullmatch(texts["name"]):
+        raise TypeError("a name is expected")
+    return DeviceClient(**texts, scopes=tuple(scopes))
+
+
+def _is_plain(text: object) -> bool:
+    return isinstance(text, str) and 0 < len(text) <= _LONGEST and text.isprintable()
 
 
 def _choose(providers: list[DeviceClient], name: str) -> DeviceClient:
@@ -80,9 +104,14 @@ def _choose(providers: list[DeviceClient], name: str) -> DeviceClient:
     return found[0]
 
 
-def _show(title: str, code: Code) -> None:
-    """Tell the person what to do; on standard error, as the result is for programs too."""
-    _say(f"To log in at {title}, open this page in a browser, on any device:")
+def _show(chosen: DeviceClient, url: str, code: Code) -> None:
+    """Tell the person what to do, and for whom; on standard error, as the result is for programs too."""
+    host = urlsplit(chosen.issuer).netloc
+    _say(
+        f"{url} asks you to log in at {host} as the client {chosen.client_id}, and receives the access token, with the "
+        f"scopes {', '.join(chosen.scopes) or '(none)'}."
+    )
+    _say(f"To log in at {chosen.title}, open this page in a browser, on any device:")
     _say_alone(code.page)
     _say("and enter this code:")
     _say_alone(code.user_code)

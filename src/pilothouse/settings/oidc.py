@@ -52,7 +52,8 @@ class OidcSettings(ProviderSettings):
     @classmethod
     def _check_url(cls, text: str) -> str:
         parts = urlsplit(text)
-        if text and (parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/")):
+        usable = parts.scheme in {"http", "https"} and parts.hostname and "@" not in parts.netloc
+        if text and (not usable or parts.path.strip("/")):
             raise ValueError(f"{text!r} is not an address such as https://pilothouse.example.com, without a path")
         return text.rstrip("/")
 

@@ -26,8 +26,13 @@ class ProviderSettings(Group):
 
 
 def check_provider_address(text: str) -> str:
-    """Return the address of a provider; raise ValueError unless it is HTTPS, or plain HTTP to this machine."""
+    """Return the address of a provider; raise ValueError unless it is HTTPS, or plain HTTP to this machine.
+
+    One with a user or password in it is not repeated: addresses are shown, in messages and to everybody who logs in.
+    """
     parts = urlsplit(text)
+    if "@" in parts.netloc or "\\" in text:
+        raise ValueError("an address of a provider has no user, no password and no backslash in it")
     if not parts.hostname or parts.query or parts.fragment or parts.scheme not in {"http", "https"}:
         raise ValueError(f"{text!r} is not an address such as https://sso.example.com")
     if parts.scheme == "http" and parts.hostname not in _LOOPBACK:

@@ -199,7 +199,9 @@ async def test_a_description_that_cannot_be_used(tmp_path: Path, changed: dict[s
     [
         ({"user_code": None}, "without a usable user_code"),
         ({"user_code": "AB\x1b[2JCD"}, "without a usable user_code"),
-        ({"user_code": "x" * 65}, "without a usable user_code"),
+        ({"user_code": "x" * 33}, "without a usable user_code"),
+        ({"user_code": "AB CD"}, "without a usable user_code"),
+        ({"user_code": "АВСD"}, "without a usable user_code"),  # noqa: RUF001 - that is the trick
         ({"device_code": ""}, "without a usable device_code"),
         ({"verification_uri": None}, "no https:// page to open"),
         ({"verification_uri": "http://sso.example.com/device"}, "no https:// page to open"),
@@ -269,6 +271,30 @@ async def test_plain_http_is_for_a_server_on_this_machine_only(tmp_path: Path):
         assert provider.asked == []
 
 
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "socks4://u:s3cret@127.0.0.1:1", "ftp://x", "http://[::1"])
+async def test_a_proxy_that_cannot_be_used_is_said_without_its_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: str
+):
+    monkeypatch.delenv("NO_PROXY")
+    for name in ("ALL_PROXY", "HTTP_PROXY"):
+        monkeypatch.setenv(name, proxy)
+    async with running(tmp_path) as provider:
+        assert await provider.log_in(), "one on this machine is asked without it"
+        with pytest.raises(
+            NoServer, match="HTTPS_PROXY or ALL_PROXY names a proxy of a kind that is not known"
+        ) as said:
+            await provider.log_in(issuer="https://sso.example.com")
+        assert "s3cret" not in str(said.value)
+
+
+async def test_a_provider_on_this_machine_is_asked_without_the_proxies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("NO_PROXY")
+    async with running(tmp_path) as provider, running(tmp_path) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.issuer)
+        assert await provider.log_in() == GivenTokens("a.b.c", "opaque")
+        assert proxy.asked == []
+
+
 def test_addresses():
     for good in (
         "https://sso.example.com",
@@ -285,6 +311,13 @@ def test_addresses():
         "https://[::1",
         "https://a\n",
         "https://" + "a" * 2048,
+        "https://login.example.com@evil.example/",
+        "https://a\\@evil/",
+        "https://evil.example\\.login.example.com/",
+        "https://☃☃..example/d",
+        "https://lоgin.example.com/",  # noqa: RUF001 - that is the trick
+        "https://login.example.com%2f.evil.example/",
+        "https://[v1.x]/",
     )
     for wrong in (*bad, "http://10.0.0.1/", None, 7, ""):
         assert not is_provider_address(wrong, plain=True), wrong
@@ -296,14 +329,22 @@ def test_what_the_person_reads_fits_and_addresses_stay_whole(
 ):
     monkeypatch.setenv("COLUMNS", str(columns))
     page = "https://sso.example.com/realms/staff/device"
-    _show("Example Corp", Code("WDJB-MJHT", page, f"{page}?user_code=WDJB-MJHT", 590.0, 5.0, "d-1"))
+    shown = DeviceClient("corp", "Example Corp", "https://sso.example.com/realms/staff", "cli-7", ("openid", "groups"))
+    _show(
+        shown,
+        "https://pilothouse.example.com",
+        Code("WDJB-MJHT", page, f"{page}?user_code=WDJB-MJHT", 590.0, 5.0, "d-1"),
+    )
     said = capsys.readouterr()
     assert said.out == ""
     lines = said.err.splitlines()
-    assert [line.strip() for line in lines if "https" in line] == [page, f"{page}?user_code=WDJB-MJHT"]
+    assert [line.strip() for line in lines if page in line] == [page, f"{page}?user_code=WDJB-MJHT"]
+    before = " ".join(said.err.partition("  WDJB-MJHT")[0].split())
+    for told in ("https://pilothouse.example.com asks", "at sso.example.com as the client cli-7", "openid, groups"):
+        assert told in before
     assert "  WDJB-MJHT" in lines
     assert all(len(line) <= columns for line in lines if "https" not in line), lines
     assert "10 minutes" in " ".join(lines)
-    _show("X", Code("A", page, "", 30.0, 5.0, "d-1"))
+    _show(shown, "https://pilothouse.example.com", Code("A", page, "", 30.0, 5.0, "d-1"))
     alone = capsys.readouterr().err
     assert ("Or open" in alone, "1 minute;" in " ".join(alone.split())) == (False, True)

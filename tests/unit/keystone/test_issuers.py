@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from pilothouse.errors import InvalidSettings
 from pilothouse.services.identity.issuers import issuers_of
@@ -42,3 +43,14 @@ def test_a_password_that_cannot_be_read_is_named_at_the_start(tmp_path: Path):
     (tmp_path / "password").unlink()
     with pytest.raises(InvalidSettings, match=r"PILOTHOUSE_KEYSTONE__PASSWORD_FILE=.* cannot be read"):
         issuers_of(given)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://admin:s3cret@keystone.test/v3", "https://s3cret@keystone.test", "https://a\\@s3cret.test/v3"]
+)
+def test_an_address_with_a_password_in_it_is_refused_and_not_repeated(tmp_path: Path, url: str):
+    with pytest.raises(ValueError, match="no user, no password and no backslash") as refused:
+        KeystoneSettings(url=url, password_file=tmp_path / "password")
+    shown = refused.value
+    assert isinstance(shown, ValidationError)
+    assert "s3cret" not in str(shown.errors(include_input=False, include_url=False)[0]["msg"])

@@ -50,6 +50,8 @@ def test_what_is_wrong_is_named_with_its_place_and_without_its_value(tmp_path: P
         ([{**GOOD, "issuer": "http://sso.example.com"}], "providers.0.issuer: .* must begin with https://"),
         ([{**GOOD, "issuer": "sso.example.com"}], "providers.0.issuer: .* is not an address"),
         ([{**GOOD, "issuer": "https://sso.example.com?a=b"}], "is not an address"),
+        ([{**GOOD, "issuer": "https://a:hunter2@sso.example.com"}], "providers.0.issuer: .* no user, no password"),
+        ([{**GOOD, "issuer": "https://a\\@sso.example.com"}], "no backslash"),
         ([GOOD, {**GOOD, "name": "Corp"}], "providers.1.name: String should match"),
         ([{**GOOD, "client_secret": "hunter2"}], "providers.0.client_secret: Extra inputs"),
         ([{**GOOD, "algorithms": ["HS256"]}], "'HS256' is not one of RS256"),
@@ -79,7 +81,7 @@ def test_what_is_wrong_is_named_with_its_place_and_without_its_value(tmp_path: P
 
 def test_addresses_of_this_server_are_without_a_path():
     assert OidcSettings(public_url="https://a.example/").public_url == "https://a.example"
-    for url in ("a.example", "ftp://a.example", "https://a.example/console", "https://"):
+    for url in ("a.example", "ftp://a.example", "https://a.example/console", "https://", "https://u:p@a.example"):
         with pytest.raises(ValueError, match="is not an address such as"):
             OidcSettings(public_url=url)
     with pytest.raises(ValueError, match="KEPT_SECONDS"):

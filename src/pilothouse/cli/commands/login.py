@@ -2,6 +2,7 @@
 
 import re
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
@@ -13,7 +14,7 @@ from pilothouse.cli.groups import connection_options_of, options_of, takes
 from pilothouse.cli.output import As, Output, print_answer
 from pilothouse.cli.passwords import FromStdin, ask
 from pilothouse.cli.terminal import echo
-from pilothouse.errors import InvalidRequest
+from pilothouse.errors import InvalidRequest, PilothouseError
 
 if TYPE_CHECKING:
     from pilothouse.cli.client import Client
@@ -131,7 +132,13 @@ def _log_in_by_device(made: "Context", provider: str, project: str) -> None:
     try:
         _log_in(made, {"methods": ["token"], "token": {"id": broad}}, project)
     finally:
-        client.call("DELETE", _TOKENS, headers={"X-Subject-Token": broad})
+        _revoke(client, broad)
+
+
+def _revoke(client: "Client", token: str) -> None:
+    """End a token that is not needed any more; one that cannot be ended now ends by itself."""
+    with suppress(PilothouseError):
+        client.call("DELETE", _TOKENS, headers={"X-Subject-Token": token})
 
 
 def _client(made: "Context") -> "Client":
@@ -160,23 +167,38 @@ def _log_in(made: "Context", identity: dict[str, Any], project: str) -> None:
     if not project:
         client = _client(made)
         usable = client.call("GET", "/v3/auth/projects")["projects"]
-        if len(usable) > 1:
-            client.call("DELETE", _TOKENS, headers={"X-Subject-Token": made.token})
-            names = ", ".join(sorted(one["name"] for one in usable))
-            raise InvalidRequest(f"--project: you have {len(usable)} projects, choose one of them: {names}")
         if usable:
-            _log_in_to_only(made, usable[0]["id"])
+            try:
+                chosen = _choose_project(usable)
+            except (PilothouseError, typer.Abort):
+                _revoke(client, made.token)
+                raise
+            _log_in_to(made, chosen["id"])
             return
     _describe(made, said)
 
 
-def _log_in_to_only(made: "Context", project_id: str) -> None:
+def _log_in_to(made: "Context", project_id: str) -> None:
     """Exchange the token of no project for one of this project."""
     broad, client = made.token, _client(made)
     exchanged = {"methods": ["token"], "token": {"id": broad}}
     made.token, said = client.log_in({"auth": {"identity": exchanged, "scope": {"project": {"id": project_id}}}})
-    client.call("DELETE", _TOKENS, headers={"X-Subject-Token": broad})
+    _revoke(client, broad)
     _describe(made, said)
+
+
+def _choose_project(usable: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the only project, or the one that the person chooses; raise InvalidRequest if there is nobody to ask."""
+    if len(usable) == 1:
+        return usable[0]
+    by_name = {one["name"]: one for one in usable}
+    names = ", ".join(sorted(by_name))
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise InvalidRequest(f"--project: you have {len(usable)} projects, choose one of them: {names}")
+    echo(f"You have {len(usable)} projects: {names}", err=True)
+    while (name := typer.prompt("Project", err=True)) not in by_name:
+        echo(f"{name!r} is none of them", err=True)
+    return by_name[name]
 
 
 def _describe(made: "Context", said: dict[str, Any]) -> None:
