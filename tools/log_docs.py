@@ -107,6 +107,7 @@ MEANINGS = {
     "engine_ready": "Versions of Helm and Go.",
     "evidence_failed": "Collecting evidence ended in an error of Pilothouse. Report it.",
     "evidence_unreadable": "Stored evidence is damaged.",
+    "first_credentials_not_written": "The first account exists already, so --first-credentials wrote no file.",
     "forgotten": "Old rows were deleted, by table.",
     "handshake_failed": "A TLS handshake failed.",
     "hook_log_too_long": "The log of a hook's pod was cut.",

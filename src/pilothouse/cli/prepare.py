@@ -14,7 +14,7 @@ from pilothouse import tracing
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.cli.configuration import read_settings
 from pilothouse.cli.logs import configure_logs
-from pilothouse.errors import DatabaseUnavailable
+from pilothouse.errors import DatabaseUnavailable, InvalidSettings
 from pilothouse.http.server import certificate_files
 from pilothouse.liveness import die_with_parent
 from pilothouse.services.identity.bootstrap import FirstCredentials, Identity
@@ -52,32 +52,47 @@ def prepare_installation(parent: int, *, is_embedded: bool, first_credentials: P
         log.info("database_migrated", before=before, after=after)
     if is_embedded:
         grant_to_application(database)
-    first = asyncio.run(_create_first(settings, database))
-    if first is not None:
-        _hand_over(first, first_credentials)
+    first = asyncio.run(_create_first(settings, database, first_credentials))
+    if first is not None and first_credentials is None:
+        _show(first)
+    elif first is None and first_credentials is not None:
+        log.info(
+            "first_credentials_not_written",
+            file=str(first_credentials),
+            reason="the first account was made by an earlier start; 'pilothouse user recover' sets a new password",
+        )
 
 
-async def _create_first(settings: Settings, database: Database) -> FirstCredentials | None:
+async def _create_first(settings: Settings, database: Database, file: Path | None) -> FirstCredentials | None:
     try:
         keys = MasterKeys.load_or_create(settings.master_key)
         return await Identity(database, keys).create_first(
             region=settings.region,
             domain_name=settings.identity.first_domain,
             user_name=settings.identity.first_user,
+            keep=lambda first: None if file is None else _write(file, first),
         )
     finally:
         await database.close()
 
 
-def _hand_over(first: FirstCredentials, file: Path | None) -> None:
-    """Show the first credentials once: on the screen, or in a file that only we can read."""
-    if file is not None:
+def _write(file: Path, first: FirstCredentials) -> None:
+    """Write the first credentials to a file that only we can read; raise InvalidSettings if that cannot be done."""
+    try:
         with suppress(FileNotFoundError):
             file.unlink()
         handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w") as out:
             json.dump(vars(first), out)
-        return
+    except OSError as error:
+        raise InvalidSettings(
+            f"cannot write the first credentials to {file}: {error.strerror}. Name a file in a folder that exists and "
+            "that Pilothouse may write to (--first-credentials); no account was made, so the next start makes it"
+        ) from error
+
+
+def _show(first: FirstCredentials) -> None:
+    """Show the first credentials once, on the screen."""
     text = (
         f"account     {first.domain_name}\n"
         f"project     {first.project_name}  {first.project_id}\n"

@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -153,9 +154,17 @@ class Identity:
         self._keys = keys
 
     async def create_first(
-        self, *, region: str, domain_name: str = "pilothouse", user_name: str = "admin"
+        self,
+        *,
+        region: str,
+        domain_name: str = "pilothouse",
+        user_name: str = "admin",
+        keep: Callable[[FirstCredentials], object] = lambda _: None,
     ) -> FirstCredentials | None:
-        """Create domain, project (named like the region), user and key in an empty database, else return None."""
+        """Create domain, project (named like the region), user and key in an empty database, else return None.
+
+        ``keep`` is called before anything is committed: if it raises, there is no account that nobody can enter.
+        """
         first = FirstCredentials(
             domain_name=domain_name,
             project_id=uuid.uuid4().hex,
@@ -170,19 +179,13 @@ class Identity:
             if await projects.any_domain(tx) is not None:
                 return None
             await projects.add_domain(tx, domain_id=domain_id, name=first.domain_name)
+            project_id, name = first.project_id, first.project_name
             await projects.add_project(
-                tx,
-                project_id=first.project_id,
-                domain_id=domain_id,
-                name=first.project_name,
-                description="made at first start",
+                tx, project_id=project_id, domain_id=domain_id, name=name, description="made at first start"
             )
+            password_hash = passwords.hash_password(first.password)
             await users.add_user(
-                tx,
-                user_id=user_id,
-                domain_id=domain_id,
-                name=first.user_name,
-                password_hash=passwords.hash_password(first.password),
+                tx, user_id=user_id, domain_id=domain_id, name=first.user_name, password_hash=password_hash
             )
             await roles.add_role(tx, user_id=user_id, project_id=None, role=policy.ADMINISTRATOR)
             await access_keys.add_access_key(
@@ -192,6 +195,7 @@ class Identity:
                 project_id=first.project_id,
                 secret_sealed=seal_secret(first.secret_key, keys=self._keys, access_key=first.access_key),
             )
+            keep(first)
         return first
 
 
