@@ -84,7 +84,8 @@ _CHANGES: Final[dict[str, Word]] = {
 _OUTCOMES: Final[dict[str, Word]] = {
     "done": Word("Done", "ok", "check"),
     "denied": Word("Denied", "bad", "ban"),
-    "failed": Word("Not proved", "bad", "alert"),
+    "failed": Word("Failed", "bad", "alert"),
+    "started": Word("Started", "idle", "circle"),
 }
 _HEALTH: Final[dict[str, Word]] = {
     Health.DEGRADED: Word("Degraded", "bad", "alert"),

@@ -1,6 +1,7 @@
 import pytest
 
 from pilothouse.console import words
+from pilothouse.store.audit import Outcome
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,11 @@ from pilothouse.console import words
 )  # fmt: skip
 def test_a_browser_is_told_in_a_few_words(called: str, said: str):
     assert words.agent(called) == said
+
+
+@pytest.mark.parametrize("word", Outcome)
+def test_each_outcome_of_the_audit_has_a_word(word: Outcome):
+    assert words.outcome(word).text == word.capitalize()
 
 
 def test_values_are_told_without_the_names_that_go_gives_them():
