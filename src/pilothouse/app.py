@@ -257,7 +257,7 @@ def _identity_services(
     tokens = Tokens(database, passwords, settings.identity, audit)
     return (
         tokens,
-        DeviceLogIns(tokens, audit, people=devices),
+        DeviceLogIns(database, tokens, audit, people=devices),
         sessions,
         SingleSignOn(runtime.keys, sessions, settings.oidc, audit, people=people),
         Projects(database, region=settings.region),

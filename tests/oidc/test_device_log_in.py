@@ -321,6 +321,23 @@ def test_an_id_token_is_worth_nothing_without_its_access_token(signed_on: Signed
         assert (answer.status_code, words in answer.text) == (status, True), (access_token, answer.text)
 
 
+def test_an_id_token_counts_once(signed_on: SignedOn):
+    given = signed_on.provider.tokens("dave")
+    before = signed_on.living_tokens("dave")
+    assert signed_on.exchange(given).status_code == 201
+    head, last = given["id_token"][:-1], given["id_token"][-1]
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    the_same = head + letters[letters.index(last) ^ 1]  # as far as its signature's bytes go
+    for id_token in (given["id_token"], the_same):
+        again = signed_on.exchange(given, id_token=id_token)
+        assert again.status_code == 401, again.text
+    assert "was used already; begin again" in signed_on.exchange(given).text
+    assert signed_on.living_tokens("dave") == before + 1
+    with psycopg.connect(signed_on.server.database_url, autocommit=True) as connection:
+        failed = "SELECT 1 FROM audit WHERE action = 'iam:tokens:create' AND detail LIKE 'corp: %used already%'"
+        assert wait_for(lambda: connection.execute(failed).fetchall())
+
+
 def test_an_id_token_is_no_bearer_token_and_an_old_one_is_no_log_in(signed_on: SignedOn):
     given = signed_on.provider.tokens("bob")
     refusal = signed_on.ask(given["id_token"])
@@ -347,6 +364,7 @@ def test_its_token_is_worth_what_the_user_is_and_ends_with_it(signed_on: SignedO
     path = f"/api/v1/users/{me['id']}"
     assert signed_on.server.send("PATCH", path, json_body={"enabled": False}).status_code == 200
     assert signed_on.ask(token).status_code == 401
+    time.sleep(1.1)  # the provider's ID tokens of one person are the same for a second, and each counts once
     again = signed_on.exchange(signed_on.provider.tokens("erin"))
     assert (again.status_code, "is disabled here" in again.text) == (401, True), again.text
 

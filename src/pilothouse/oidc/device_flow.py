@@ -40,6 +40,11 @@ class DeviceFlow:
         """Return the providers at which people can log in from a terminal."""
         return [one.configuration for one in self._providers.values()]
 
+    def takes_until(self, statement: Statement) -> float:
+        """Return when the ID token of the statement is too old for a log-in, in seconds since 1970."""
+        settings = self._providers[statement.provider.name].settings
+        return statement.issued_at + settings.login_seconds + settings.leeway_seconds
+
     async def accept(self, name: str, *, id_token: str, access_token: str, source: str) -> Statement:
         """Return what the provider says of the person; ``source`` is the address that asks.
 
@@ -48,7 +53,8 @@ class DeviceFlow:
         provider = self._providers[name]
         client_id = provider.configuration.device_client_id
         statement = await verify_id_token(id_token, provider, client_id=client_id, nonce="", access_token=access_token)
-        self._require_new(statement, provider)
+        if self._clock() > self.takes_until(statement):  # tokens get into other hands
+            raise NotAuthenticated("The log-in took too long; begin again.")
         belong_together = "at_hash" in statement.claims
         if belong_together and not needs_user_info(statement):
             return statement
@@ -59,9 +65,3 @@ class DeviceFlow:
             )
         async with self._slots.hold(network_of(source), seconds=provider.settings.answer_seconds):
             return await read_user_info(statement, provider, access_token)
-
-    def _require_new(self, statement: Statement, provider: Provider) -> None:
-        """Raise NotAuthenticated for a statement that is older than a log-in may take: tokens get into other hands."""
-        age = self._clock() - statement.issued_at
-        if age > provider.settings.login_seconds + provider.settings.leeway_seconds:
-            raise NotAuthenticated("The log-in took too long; begin again.")

@@ -231,6 +231,8 @@ tokens = Table(
     CheckConstraint("scope IN ('project', 'domain', 'none')", "scope"),
 )
 
+exchanged_tokens = Table("exchanged_tokens", metadata, Column("digest", Text, primary_key=True), _now("until"))
+
 sessions = Table(
     "sessions",
     metadata,

@@ -1,12 +1,16 @@
 """Log-in from a terminal at an identity provider: a token of ours for what the provider gave the person's program."""
 
+import hashlib
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from pilothouse.errors import NotAuthenticated, NotFound, ProviderUnavailable
 from pilothouse.services.admin.audit import Audit
 from pilothouse.services.identity.tokens import IssuedToken, Tokens
+from pilothouse.store import exchanged_tokens
 from pilothouse.store.audit import Outcome, Somebody
+from pilothouse.store.database import Database
 
 if TYPE_CHECKING:  # loaded where providers are set up, and nowhere else
     from pilothouse.oidc.device_flow import DeviceFlow
@@ -39,12 +43,14 @@ class DeviceLogIns:
 
     def __init__(
         self,
+        database: Database,
         tokens: Tokens,
         notes: Audit,
         *,
         people: "tuple[DeviceFlow, OidcUsers] | None" = None,
     ) -> None:
         """Have no providers without ``people``."""
+        self._database = database
         self._tokens = tokens
         self._notes = notes
         self._people = people
@@ -66,6 +72,7 @@ class DeviceLogIns:
         flow, users = self._people
         try:
             statement = await flow.accept(name, id_token=given.id_token, access_token=given.access_token, source=source)
+            await self._claim(given, until=flow.takes_until(statement))
         except (NotAuthenticated, ProviderUnavailable) as error:
             self._notes.note(Somebody(source=source), _CREATE, outcome=Outcome.FAILED, detail=f"{name}: {error}")
             raise
@@ -73,3 +80,13 @@ class DeviceLogIns:
         return await self._tokens.issue_for(
             row, proved_at=statement.proved_at, detail=f"at {name}", source=source, request_id=request_id
         )
+
+    async def _claim(self, given: GivenTokens, *, until: float) -> None:
+        """Take an ID token that was proved; raise NotAuthenticated if it was taken before.
+
+        Its signature does not count: one of some algorithms can be changed into another that is right too.
+        """
+        digest = hashlib.sha256(given.id_token.rpartition(".")[0].encode()).hexdigest()
+        async with self._database.autocommit() as connection:
+            if not await exchanged_tokens.claim(connection, digest, until=datetime.fromtimestamp(until, UTC)):
+                raise NotAuthenticated("The log-in was used already; begin again.")

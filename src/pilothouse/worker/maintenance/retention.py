@@ -13,6 +13,7 @@ import structlog
 from pilothouse.settings import RetentionSettings
 from pilothouse.store import (
     chart_origins,
+    exchanged_tokens,
     idempotency_keys,
     password_failures,
     plans,
@@ -84,6 +85,7 @@ async def _forget_rows(database: Database, settings: RetentionSettings, gone: Co
                     limit=_AT_ONCE,
                 ),
                 "tokens": await tokens.sweep(tx, expired_seconds_ago=_TOKEN_SECONDS),
+                "exchanged_tokens": await exchanged_tokens.expire(tx, limit=_AT_ONCE),
                 "sessions": await sessions.sweep(tx, expired_seconds_ago=0.0),
                 "password_failures": await password_failures.sweep(tx),
                 "chart_origins": await chart_origins.sweep(tx, limit=_AT_ONCE),
