@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import socketserver
 import subprocess
 import sys
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -68,3 +70,44 @@ def test_a_password_that_cannot_be_kept_is_not_lost(folder: Path):
             process.wait(timeout=40)
         assert json.loads(kept.read_text())["password"]
         assert kept.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ("/etc/passwd", "the data folder /etc/passwd is not a folder"),
+        ("/etc/passwd/below", "cannot make the data folder /etc/passwd/below: Not a directory"),
+        ("/proc/x", "cannot make the data folder /proc/x: No such file or directory"),
+    ],
+)
+def test_a_data_folder_that_cannot_be_is_named(folder: Path, wrong: str, expected: str):
+    variables = environment(folder, PILOTHOUSE_DATA_DIR=wrong)
+    assert fails(variables).startswith(f"pilothouse: {expected}")
+    done = subprocess.run(
+        [sys.executable, "-m", "pilothouse", "doctor"],
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode in {0, 1}
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_port_that_another_has_ends_the_start_before_anything_else(folder: Path):
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+    class Healthy(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(4096)
+            self.request.sendall(answer)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Healthy) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        port = other.server_address[1]
+        printed = fails(environment(folder, PILOTHOUSE_PORT=str(port)))
+        other.shutdown()
+    assert printed.startswith(f"pilothouse: cannot listen on http://127.0.0.1:{port}: Address already in use")
+    assert "part_ready" not in printed
+    assert not any((folder / "data").iterdir())

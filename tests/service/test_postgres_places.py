@@ -253,6 +253,8 @@ def test_an_existing_database_finds_its_version_among_several(ground: Path):
     assert find(17, ground / "99.0") == ground / "17.2", "the database decides, not the setting"
     with pytest.raises(DatabaseUnavailable, match=r"no PostgreSQL 14 .*nowhere.*BIN_DIR.*DATABASE_URL"):
         find(None, ground / "nowhere")
+    with pytest.raises(DatabaseUnavailable, match=r"BIN_DIR=.*nowhere has no initdb and postgres"):
+        find(17, ground / "nowhere")
 
 
 def test_programs_that_do_not_run_are_named_with_the_reason(ground: Path):

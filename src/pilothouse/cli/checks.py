@@ -51,7 +51,7 @@ async def examine(settings: Settings) -> list[Finding]:
     """Run every check, in the order of their dependencies; takes a few seconds at most."""
     engine = asyncio.create_task(guarded("engine", lambda: _engine(settings)))
     first = [
-        _data_folder(settings),
+        await guarded("data folder", lambda: done(_data_folder(settings))),
         _open_files(settings),
         await guarded("master key", lambda: done(_master_key(settings))),
     ]
@@ -149,7 +149,7 @@ async def _postgres(settings: Settings) -> tuple[PostgresReport | None, Finding]
         return None, await guarded("postgresql", lambda: _given_postgres(url))
     try:
         found = await asyncio.to_thread(report, settings.postgres, data_dir=settings.data_dir)
-    except PilothouseError as error:
+    except (PilothouseError, OSError) as error:
         return None, Finding("postgresql", State.FAILED, redact(str(error)), "see there")
     state = "running" if found.url else "not running" if found.made else "not made yet; the first start makes it"
     return found, Finding("postgresql", State.OK, f"{found.programs}, account {found.account}; database {state}")

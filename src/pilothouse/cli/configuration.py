@@ -1,6 +1,7 @@
 """The settings of a command, read once."""
 
 import os
+from pathlib import Path
 
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
@@ -31,3 +32,16 @@ def refuse_unknown_variables() -> None:
     ]
     if wrong:
         raise InvalidSettings(f"no such setting: {', '.join(wrong)}; fix or unset them")
+
+
+def make_data_folder(folder: Path) -> None:
+    """Create the data folder if it is missing; raise InvalidSettings if it cannot be made, or not be written to."""
+    advice = "set PILOTHOUSE_DATA_DIR to a folder that this account may write to, or run as the account that owns it"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise InvalidSettings(f"the data folder {folder} is not a folder: set PILOTHOUSE_DATA_DIR to one") from None
+    except OSError as error:
+        raise InvalidSettings(f"cannot make the data folder {folder}: {error.strerror}; {advice}") from error
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise InvalidSettings(f"cannot write to the data folder {folder}; {advice}")

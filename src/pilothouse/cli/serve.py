@@ -19,11 +19,11 @@ from typing import Final
 
 import structlog
 
-from pilothouse.cli.configuration import read_settings, refuse_unknown_variables
+from pilothouse.cli.configuration import make_data_folder, read_settings, refuse_unknown_variables
 from pilothouse.cli.logs import configure_logs
 from pilothouse.embedded_postgres.server import EmbeddedPostgres
 from pilothouse.errors import DatabaseUnavailable
-from pilothouse.http.endpoints import HEALTH_PATH, Endpoint, endpoints
+from pilothouse.http.endpoints import HEALTH_PATH, Endpoint, endpoints, refuse_taken
 from pilothouse.keepers import Backoff, ManagedProcess, ProcessEvent, WatchedService
 from pilothouse.liveness import Liveness
 from pilothouse.settings import Settings
@@ -33,6 +33,8 @@ log = structlog.get_logger(__name__)
 
 #: A worker that lived so long was no failed start, and the next one starts at once.
 _WORKER_LIVES_SECONDS = 5.0
+#: The API of a killed Pilothouse may hold its port for a moment.
+_PORT_SECONDS: Final = 3.0
 _COMMAND: Final = (sys.executable, "-P", "-m", "pilothouse")
 
 
@@ -41,8 +43,10 @@ def run_all(first_credentials: Path | None) -> None:
     refuse_unknown_variables()
     settings = read_settings()
     configure_logs(settings)
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    make_data_folder(settings.data_dir)
     listening = endpoints(settings)
+    # Whoever has our port would answer for us, and we would report his health.
+    asyncio.run(refuse_taken(listening, patience_seconds=_PORT_SECONDS))
     # Until the supervisor listens, SIGTERM must end us as Ctrl-C does: with the database stopped behind us.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     postgres = None
@@ -57,10 +61,15 @@ def run_all(first_credentials: Path | None) -> None:
             postgres,
             listening,
         )
-    finally:
+    except BaseException:
         if postgres is not None:
-            postgres.stop()
-            log.info("postgres_stopped")
+            with suppress(DatabaseUnavailable):  # what happened first says more
+                postgres.stop()
+                log.info("postgres_stopped")
+        raise
+    if postgres is not None:
+        postgres.stop()
+        log.info("postgres_stopped")
 
 
 def _given_url(settings: Settings) -> str:

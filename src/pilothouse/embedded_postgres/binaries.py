@@ -79,6 +79,11 @@ def find_binaries(
     enough; if ``bin_dir`` is set, nothing else. Raises DatabaseUnavailable, naming the candidates and why each was
     refused.
     """
+    if bin_dir is not None and major is not None and not _has_programs(bin_dir):
+        raise DatabaseUnavailable(
+            f"PILOTHOUSE_POSTGRES__BIN_DIR={bin_dir} has no initdb and postgres: name the folder of a PostgreSQL "
+            "server's programs, or unset it"
+        )
     refused = []
     for folder in _candidates(bin_dir, search_path, wheel, account, system_dir):
         try:
@@ -110,13 +115,17 @@ def _candidates(
     if bin_dir is not None:
         yield bin_dir.absolute()
     for folder in dict.fromkeys(search_path):
-        # Asked without an exception for folders of PATH that we may not read.
-        if folder.is_absolute() and all(os.access(folder / name, os.F_OK) for name in ("initdb", "postgres")):
+        if folder.is_absolute() and _has_programs(folder):
             yield folder
     if wheel is not None:
         # A generator, so that nothing is copied while an installed server serves.
         site = _copied(wheel, system_dir) if account.switch else wheel.site
         yield site / _PACKAGE / "pginstall" / "bin"
+
+
+def _has_programs(folder: Path) -> bool:
+    # Asked without an exception for folders of PATH that we may not read.
+    return all(os.access(folder / name, os.F_OK) for name in ("initdb", "postgres"))
 
 
 def _major(folder: Path, account: Account) -> int:

@@ -158,7 +158,11 @@ class EmbeddedPostgres:
         try:
             yield
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise DatabaseUnavailable(f"cannot {verb} the embedded PostgreSQL of {self._data_dir}: {error}") from error
+            advice = "; run as the account that owns it, or set PILOTHOUSE_DATA_DIR to a folder of your own"
+            raise DatabaseUnavailable(
+                f"cannot {verb} the embedded PostgreSQL of {self._data_dir}: {error}"
+                + (advice if isinstance(error, PermissionError) else "")
+            ) from error
 
     def _start(self) -> str:
         layouts.make_folder(self._data_dir)

@@ -1,7 +1,11 @@
 """The listening addresses from the settings. Few imports, because the supervisor uses it and must stay small."""
 
+import asyncio
+import errno
 import ipaddress
+import os
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -55,6 +59,34 @@ def endpoints(settings: Settings) -> list[Endpoint]:
     if tls.port:
         found.append(Endpoint("https", settings.host, tls.port))
     return found
+
+
+def cannot_listen(endpoint: Endpoint, error: OSError) -> InvalidSettings:
+    """Return the error for an address that cannot be bound: it is in use, or not one of this machine."""
+    variable = "PILOTHOUSE_TLS__PORT" if endpoint.scheme == "https" else "PILOTHOUSE_PORT"
+    # asyncio's own text repeats the address; a name that is not found has a negative number.
+    cause = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror or error)
+    return InvalidSettings(
+        f"cannot listen on {endpoint.url}: {cause}. Is another program listening there? "
+        f"End it, or set {variable} or PILOTHOUSE_HOST"
+    )
+
+
+async def refuse_taken(listening: Sequence[Endpoint], *, patience_seconds: float) -> None:
+    """Return if every address can be bound; raise InvalidSettings for one that stays in use for so long."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience_seconds
+    for endpoint in listening:
+        while True:
+            try:
+                server = await loop.create_server(asyncio.Protocol, endpoint.host, endpoint.port, start_serving=False)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or loop.time() >= deadline:
+                    raise cannot_listen(endpoint, error) from error
+                await asyncio.sleep(0.1)
+            else:
+                server.close()
+                break
 
 
 def is_loopback(host: str) -> bool:

@@ -5,7 +5,6 @@ application with one lifespan, one set of connections and one shutdown.
 """
 
 import asyncio
-import os
 import socket
 import ssl
 from collections.abc import Callable, Sequence
@@ -18,7 +17,7 @@ import uvicorn
 
 from pilothouse.auth.certificates import CertificateFiles, ensure_certificate
 from pilothouse.errors import InvalidCertificate, InvalidSettings, PilothouseError
-from pilothouse.http.endpoints import Endpoint, is_loopback
+from pilothouse.http.endpoints import Endpoint, cannot_listen, is_loopback
 from pilothouse.http.handshake import Handshake
 from pilothouse.http.protocol import GatewayProtocol
 from pilothouse.settings import Settings
@@ -141,22 +140,13 @@ class GatewayServer(uvicorn.Server):
                 start_serving=False,
             )
         except OSError as error:
-            variable = "PILOTHOUSE_TLS__PORT" if tls else "PILOTHOUSE_PORT"
-            raise InvalidSettings(
-                f"cannot listen on {listener.url}: {_cause(error)}. Is another program listening there? "
-                f"End it, or set {variable} or PILOTHOUSE_HOST"
-            ) from error
+            raise cannot_listen(listener, error) from error
 
     def _handshake(self, context: ssl.SSLContext) -> Handshake:
         return Handshake(context, self._protocol, self.server_state.connections)
 
     def _protocol(self) -> GatewayProtocol:
         return GatewayProtocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
-
-
-def _cause(error: OSError) -> str:
-    # asyncio's own text repeats the address; a name that is not found has a negative number.
-    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror or error)
 
 
 def _no_passphrase() -> str:
