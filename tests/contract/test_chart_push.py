@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import secrets
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -284,7 +285,9 @@ def test_a_file_is_pushed_without_a_cluster_and_whatever_the_project_has_uploade
 ):
     name, tenant, source = f"chart-{uuid.uuid4().hex[:8]}", add_tenant(server), named()
     theirs = uploaded(tenant, config_map_chart(name, "1.0.0", text="a colleague's"))
-    (tmp_path / "chart.tgz").write_bytes(config_map_chart(name, "1.0.0", text="pushed"))
+    large = config_map_chart(name, "1.0.0", text=secrets.token_hex(100_000))
+    assert len(large) > 64 * 1024, "no larger than a form of texts"
+    (tmp_path / "chart.tgz").write_bytes(large)
     with added(tenant, running.as_source(source)):
         done = tenant.command("chart", "push", "./chart.tgz", source, "-o", "json", folder=tmp_path)
         assert (done.returncode, json.loads(done.stdout)["created"]) == (0, True), done.stderr
@@ -298,6 +301,7 @@ def test_keys_of_the_project_do_not_judge_a_pushed_file_unless_it_takes_verified
     name, key, tenant = f"chart-{uuid.uuid4().hex[:8]}", pgp_key("pusher"), add_tenant(server)
     archive, provenance = signed(kubernetes.helm, config_map_chart(name, "1.0.0"), key)
     unsigned = config_map_chart(name, "2.0.0")
+    before = uploaded(tenant, config_map_chart(f"{name}-before", "1.0.0"))
 
     def trust(keys: str, *, verified_only: bool) -> None:
         body = {"keys": keys, "verified_only": verified_only}
@@ -311,6 +315,7 @@ def test_keys_of_the_project_do_not_judge_a_pushed_file_unless_it_takes_verified
         trust("", verified_only=True)
         no_keys = push_file(tenant, source, archive, provenance=provenance)
         assert_error(no_keys, *INVALID, "neither it nor the source has keys")
+        assert_error(push(tenant, source, {"id": before}), *DENIED, "takes verified charts only")
         verification = {"kind": "pgp", "keys": key.public}
         with added(tenant, {**running.as_source(named()), "verification": verification}) as verifying:
             assert push_file(tenant, verifying, archive, provenance=provenance).status_code == 201

@@ -67,7 +67,7 @@ def cannot_listen(endpoint: Endpoint, error: OSError) -> InvalidSettings:
     # asyncio's own text repeats the address; a name that is not found has a negative number.
     cause = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror or error)
     return InvalidSettings(
-        f"cannot listen on {endpoint.url}: {cause}. Is another program listening there? "
+        f"cannot listen on {endpoint.url}: {cause}. Is another program listening there, or this Pilothouse already? "
         f"End it, or set {variable} or PILOTHOUSE_HOST"
     )
 

@@ -129,7 +129,10 @@ _ALL_BYTES = (
     select(func.coalesce(func.sum(plans.c.plan_bytes), literal_column("0"))).where(_OF_PROJECT).scalar_subquery()
 )
 _GIVE_WAY = delete(plans).where(
-    _OF_PROJECT, plans.c.expires_at <= _NOW, bindparam("most_bytes", type_=BigInteger) < _ALL_BYTES + _NEW_BYTES
+    _OF_PROJECT,
+    plans.c.expires_at <= _NOW,
+    bindparam("most_bytes", type_=BigInteger) < _ALL_BYTES + _NEW_BYTES,
+    bindparam("most_bytes", type_=BigInteger) >= _NEW_BYTES,  # else nothing makes room for it
 )
 _WANTED = (plans.c.id == bindparam("wanted_id"), plans.c.project_id == bindparam("of_project"))
 _FIND = (

@@ -1,5 +1,6 @@
 """All routers of the native API, in the order of its description, and limits of bodies before the route is known."""
 
+import sys
 from typing import Final
 
 from pilothouse.api.v1 import (
@@ -72,12 +73,21 @@ ROUTERS: Final = (
     health.router,
 )
 
-#: Only these take more than a form.
+
+def _size_of(route: NativeRoute) -> int:
+    """Return how many bytes the route reads at most; a form with a file only has the limit of all bodies."""
+    if route.body is not None:
+        return route.body.limits.size
+    content = (route.openapi_extra or {}).get("requestBody", {}).get("content", {})
+    return sys.maxsize if "multipart/form-data" in content else FORM.size
+
+
+#: Only these take more than a form of texts.
 _LARGE: Final = [
-    (method, route.path_regex, route.body.limits.size)
+    (method, route.path_regex, _size_of(route))
     for router in ROUTERS
     for route in router.routes
-    if isinstance(route, NativeRoute) and route.body is not None and route.body.limits.size > FORM.size
+    if isinstance(route, NativeRoute) and _size_of(route) > FORM.size
     for method in route.methods or ()
 ]
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, Final
 
 from pilothouse.chart_archive.charts import ChartArchive
@@ -13,7 +13,7 @@ from pilothouse.services.identity.standing import require_still
 from pilothouse.store import audit, verifications
 from pilothouse.store.database import Database, Transaction, retry_conflicts
 from pilothouse.store.sources import SourceRow
-from pilothouse.store.verifications import NewVerification, SourceTrust, TrustRow
+from pilothouse.store.verifications import NewVerification, SourceTrust, TrustRow, VerificationRow
 
 SET_TRUST: Final = "cce:verification:update"
 
@@ -145,3 +145,8 @@ class Trust:
 
 async def _shown(tx: Transaction, row: TrustRow, *, project_id: str) -> ShownTrust:
     return ShownTrust(**vars(row), sources=await verifications.list_sources(tx, project_id))
+
+
+def as_shown(row: VerificationRow | None, caller: Caller) -> VerificationRow | None:
+    """Return the verification without the name of its source for callers who may not see sources."""
+    return row if row is None or caller.may("cce:source:get") else replace(row, source="")

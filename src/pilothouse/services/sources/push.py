@@ -20,6 +20,7 @@ from pilothouse.services.sources.sync import SourceSync
 from pilothouse.settings import Settings
 from pilothouse.store import archives, audit, charts, source_charts, verifications
 from pilothouse.store.audit import Outcome
+from pilothouse.store.commands import require_verified
 from pilothouse.store.database import Database, Transaction
 from pilothouse.store.sources import SourceRow
 
@@ -122,7 +123,8 @@ class ChartPushes:
         """Send the chart to the source, a registry, under its name and version.
 
         Raises NotFound (source, chart), ChartReplaced, AlreadyExists if the registry has another chart there,
-        SourceUnavailable, InvalidSource, or Busy.
+        SourceUnavailable, InvalidSource, or Busy; and Forbidden for a chart that is not verified, in a project that
+        takes verified ones only.
         """
         caller.require("cce:source:push")
         caller.require("cce:chart:download")
@@ -190,6 +192,7 @@ class ChartPushes:
             chart = await charts.find_chart(connection, request.chart_id, project_id=caller.project_id)
             if chart is not None:
                 chart.check_digest(request.digest or "")
+                await require_verified(connection, chart)
             archive = await archives.read_archive(connection, chart.digest) if chart is not None else None
             digest = chart.digest if chart is not None else ""
             verified = await verifications.find(connection, project_id=caller.project_id, digest=digest)
