@@ -78,3 +78,7 @@ def test_a_refused_version_is_no_update_until_it_is_signed_or_other_keys_count(
         offer("1.1.0", SIGNER)
         assert server.send("GET", f"/api/v1/sources/{name}/charts/webapp/1.1.0").status_code == 200
         assert offered() == ("1.1.0", [])
+        offer("1.2.0", OTHER)  # whoever may push and not sign silences no update
+        server.send("POST", f"/api/v1/sources/{name}/sync")
+        deploy("1.2.0")
+        assert offered() == ("1.1.0", ["1.2.0"])

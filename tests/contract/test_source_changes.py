@@ -165,6 +165,25 @@ def test_with_other_keys_what_was_pulled_is_verified_again(
         assert_error(server.send("GET", f"/v2/charts/{pulled['chart_id']}"), *MISSING)
 
 
+def test_what_was_being_pulled_when_the_keys_changed_is_not_kept(server: RunningServer, repo: Repository):
+    with added(server, body(repo)) as source:
+        path = f"/api/v1/sources/{source}"
+
+        def answers(request: Request) -> Reply:
+            """Change the keys while the archive is on its way."""
+            if request.path.endswith("1.0.0.tgz"):
+                verification = {"kind": "pgp", "keys": SIGNER.public}
+                assert server.send("PATCH", path, json_body={"verification": verification}).status_code == 200
+            return Reply(repo.files.get(request.path.lstrip("/"), b""))
+
+        repo.answers = answers
+        assert_error(
+            server.send("GET", f"{path}/charts/webapp/1.0.0"), 429, "APIGW.0308", "were just changed; ask again"
+        )
+        repo.answers = None
+        assert_error(server.send("GET", f"{path}/charts/webapp/1.0.0"), *INVALID, "no provenance file")
+
+
 def test_who_may_not_change_what_is_trusted_changes_no_keys(server: RunningServer, repo: Repository):
     person = add_person(server, "CCE FullAccess", project_id=server.project_id)
     statement = {"Effect": "Deny", "Action": ["cce:verification:update"], "Resource": ["*"]}

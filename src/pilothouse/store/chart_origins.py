@@ -75,19 +75,19 @@ FROM charts c JOIN source_versions v ON v.source_id = c.source_id AND v.name = c
 WHERE c.source_id = :of_source AND (:of_name = '' OR c.name = :of_name)
 ON CONFLICT (chart_id) DO NOTHING
 """)
-# The newest one is the newest stable one: as Helm takes it, whether it is deprecated or not.
+# The newest stable one, as Helm takes it, whether it is deprecated or not; one that was refused hides none before it.
 _RENEW = text("""
 UPDATE chart_origins o SET newer_version = now.version, newer_deprecated = now.deprecated
 FROM (
   SELECT known.chart_id, coalesce(newest.version, '') AS version, coalesce(newest.deprecated, false) AS deprecated
   FROM chart_origins known LEFT JOIN LATERAL (
     SELECT v.version, v.deprecated FROM source_versions v
-    WHERE v.source_id = known.source_id AND v.name = known.name AND v.is_newest AND v.order_key > known.order_key
-      AND NOT EXISTS (
+    WHERE v.source_id = known.source_id AND v.name = known.name AND v.order_key > known.order_key AND NOT v.is_gone
+      AND right(v.order_key, 1) = '~' AND NOT EXISTS (
         SELECT FROM refused_versions r
         WHERE (r.source_id, r.name, r.version, r.digest) = (v.source_id, v.name, v.version, v.digest)
       )
-    ORDER BY v.version LIMIT 1
+    ORDER BY v.order_key DESC, v.version LIMIT 1
   ) newest ON true
   WHERE known.source_id = :of_source AND (:of_name = '' OR known.name = :of_name)
 ) now

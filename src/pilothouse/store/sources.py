@@ -96,6 +96,12 @@ async def hold(tx: Transaction, source_id: str) -> bool:
     return (await tx.execute(_HOLD, {"source_id": source_id})).scalar_one_or_none() is not None
 
 
+async def has_keys_of(tx: Transaction, row: SourceRow) -> bool:
+    """Return whether the source verifies its charts as it did when the row was read."""
+    found = (await tx.execute(_KEYS, {"source_id": row.id})).one_or_none()
+    return found is not None and tuple(found) == (row.verification, row.verification_keys)
+
+
 async def begin_sync(tx: Transaction, source_id: str, *, seconds: float) -> bool:
     """Return True if this process may synchronise the source now, for that long; False if another one does."""
     return bool((await tx.execute(_BEGIN, {"source_id": source_id, "seconds": seconds})).rowcount)
@@ -149,6 +155,9 @@ _HOLD = (
     select(chart_sources.c.id)
     .where(chart_sources.c.id == bindparam("source_id"))
     .with_for_update(read=True, key_share=True)
+)
+_KEYS = select(chart_sources.c.verification, chart_sources.c.verification_keys).where(
+    chart_sources.c.id == bindparam("source_id")
 )
 _FREE = or_(chart_sources.c.syncing_until.is_(None), chart_sources.c.syncing_until < _NOW)
 _UNTIL = _NOW + as_interval(bindparam("seconds"))

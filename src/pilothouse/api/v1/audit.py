@@ -19,7 +19,10 @@ router = native_router("/api/v1/audit", tag="audit")
 
 
 class AuditView(View):
-    """An action: done, denied for lack of a role, or failed for wrong credentials; ``times``: repeats since ``at``."""
+    """An action: done, denied for lack of a role, or failed; ``times``: repeats since ``at``.
+
+    What is sent to another server is ``started`` first; a second row of the same request says how it ended.
+    """
 
     id: int
     at: Milliseconds

@@ -13,7 +13,7 @@ from pilothouse.chart_sources.fetch import Fetch, spool
 from pilothouse.chart_sources.registry import CHART_NAME, Repository, registry_url, tag_of
 from pilothouse.chart_sources.repository import archive_url, fetch_archive, fetch_provenance
 from pilothouse.engine.signatures import CosignSignatures
-from pilothouse.errors import InvalidSource, NotFound, SourceUnavailable
+from pilothouse.errors import InvalidSource, NotFound, SourceUnavailable, TransactionConflict
 from pilothouse.services.charts.archives import chart_content
 from pilothouse.services.charts.checks import ChartChecks
 from pilothouse.services.charts.signatures import MOST_BYTES, NotVerified, Signatures, not_verified
@@ -176,7 +176,7 @@ class ChartPulls:
         """Let the version be offered no more, as long as it stays so."""
         digest = wanted.known.digest if wanted.known is not None else ""
         async with self._database.transaction() as tx:
-            if await store.hold(tx, row.id):
+            if await store.hold(tx, row.id) and await store.has_keys_of(tx, row):
                 found = {"name": wanted.name, "version": wanted.version, "digest": digest}
                 await refused_versions.note(tx, row.id, **found, reason=reason)
                 await chart_origins.renew(tx, row.id, name=wanted.name)
@@ -224,6 +224,8 @@ class ChartPulls:
         async with self._database.transaction() as tx:
             if not await store.hold(tx, row.id):
                 raise NotFound(f"source {row.name!r} was just removed")
+            if not await store.has_keys_of(tx, row):
+                raise TransactionConflict(f"the keys of source {row.name!r} were just changed; ask again")
             await archives.add_archive(tx, digest=chart.digest, content=file, size=chart.size)
             if verified is not None:
                 await verifications.record(tx, verified, project_id=row.project_id, digest=chart.digest)
