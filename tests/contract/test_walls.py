@@ -389,14 +389,14 @@ def test_a_wall_comes_changes_and_goes_by_the_command_line(
     document = yaml.safe_load(file.read_text())
     document["users"][0]["user"]["as"] = tenant.name
     file.write_text(json.dumps(document))
-    for options, why in (
-        (("--kubeconfig", str(file)), "impersonates a user itself (as)"),
-        (("--wall-namespace", inside), "needs both --wall-namespace and --wall-user"),
-        ((*wall, "--no-wall"), "--no-wall"),
-        ((), "nothing to change"),
+    for options, why, status in (
+        (("--kubeconfig", str(file)), "impersonates a user itself (as)", 1),
+        (("--wall-namespace", inside), "needs both --wall-namespace and --wall-user", 2),
+        ((*wall, "--no-wall"), "--no-wall", 2),
+        ((), "nothing to change", 2),
     ):
         refused = server.command("cluster", "update", name, *options)
-        assert (refused.returncode, refused.stdout, why in refused.stderr) == (1, "", True), refused
+        assert (refused.returncode, refused.stdout, why in refused.stderr) == (status, "", True), refused
     assert server.command("cluster", "remove", name).returncode == 0
 
 
