@@ -12,6 +12,7 @@ from pilothouse.embedded_postgres.server import EmbeddedPostgres
 from pilothouse.settings import PostgresSettings
 from pilothouse.store.database import Database
 from pilothouse.store.migration import migrate
+from tests.support.databases import drop_database
 from tests.support.servers import open_folder
 from tests.support.supervised import Supervised
 
@@ -64,7 +65,7 @@ def own_database_url(database_url: str) -> Iterator[str]:
             migrate(Database(address))
             yield address
         finally:
-            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+            drop_database(connection, name)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from pilothouse.store import audit
 from pilothouse.store.database import Database
 from pilothouse.store.migration import current_revision, migrate_on, newest_revision
 from pilothouse.store.tables import metadata, schema_compatibility
+from tests.support.databases import drop_database
 from tests.support.tenants import add_project
 
 
@@ -91,7 +92,7 @@ def second_url(own_database_url: str) -> Any:
     url = empty(own_database_url)
     yield url
     with psycopg.connect(own_database_url, autocommit=True) as connection:
-        connection.execute(f'DROP DATABASE "{Database(url).url.database}" WITH (FORCE)')
+        drop_database(connection, str(Database(url).url.database))
 
 
 async def test_every_row_of_every_table_comes_back(own_database_url: str, second_url: str, key_file: Path, file: Path):

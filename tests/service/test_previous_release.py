@@ -21,6 +21,7 @@ from pilothouse.settings import ClusterSettings
 from pilothouse.store.database import Database
 from pilothouse.store.migration import current_revision, migrate_on, newest_revision
 from tests.support.charts import config_map_chart
+from tests.support.databases import drop_database
 from tests.support.servers import open_folder, run_server, wait_for
 
 PREVIOUS = "0013"
@@ -62,7 +63,7 @@ def previous(database_url: str, namespace: str, kubeconfig: str) -> Iterator[Ins
             add_project(made, kubeconfig)
             yield made
         finally:
-            server.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+            drop_database(server, name)
 
 
 def add_project(made: Installation, kubeconfig: str) -> None:
