@@ -14,7 +14,7 @@ from pilothouse.kubernetes.helm_secrets import OPERATION_LABEL, StoredRelease, r
 from pilothouse.masking_thread import in_masking_thread
 from pilothouse.off_loop import off_loop
 from pilothouse.redaction import WITHHELD
-from pilothouse.services.charts.trust import as_shown
+from pilothouse.services.charts.trust import without_source
 from pilothouse.services.clusters import Clusters, cluster_error_context, unknown_cluster
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.releases.causes import Cause, find_cause, find_chart_digest, find_underway
@@ -150,7 +150,7 @@ class ReleaseDetails:
             underway=find_underway(changes),
             drift=look,
             origin=origin,
-            verification=as_shown(verified, caller),
+            verification=verified if caller.may("cce:source:get") else without_source(verified),
             chart_id=chart_id,
             chart_digest=digest,
         )

@@ -17,7 +17,7 @@ from pilothouse.kubernetes.helm_secrets import StoredRelease
 from pilothouse.kubernetes.kubeconfig import api_server
 from pilothouse.masking_thread import in_masking_thread
 from pilothouse.off_loop import off_loop
-from pilothouse.services.charts.trust import as_shown
+from pilothouse.services.charts.trust import without_source
 from pilothouse.services.clusters import ClusterConnection, cluster_error_context
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.operations.idempotency import Key, SubmittedOperation
@@ -179,7 +179,9 @@ class Plans:
             origin = ChartOrigin()
             if operation["chart_id"] and caller.may("cce:source:get"):
                 origin = await find_origin(connection, operation["chart_id"], project_id=project_id)
-        return PlannedChart(digest, origin.source, as_shown(verified, caller))
+        return PlannedChart(
+            digest, origin.source, verified if caller.may("cce:source:get") else without_source(verified)
+        )
 
     async def compare_values(self, caller: Caller, plan: Plan) -> list[FieldDifference]:
         """Return which computed values the plan changes, as the caller may see them."""
