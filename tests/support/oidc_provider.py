@@ -75,12 +75,6 @@ class OidcProvider:
         people = {name: {"password": PASSWORD, "groups": groups} for name, groups in self.people.items()}
         console = {"id": CONSOLE, "secret": self.secret, "grant": "authorization-code", "back_at": self.redirect_uris}
         pipeline = {"id": PIPELINE, "secret": "", "grant": "authorization-code", "back_at": [self.back_at]}
-        device = {
-            "id": "pilothouse-cli",
-            "secret": "",
-            "grant": "urn:ietf:params:oauth:grant-type:device_code",
-            "back_at": [],
-        }
         wanted = {
             "database": str(self.folder / "provider.sqlite3"),
             "port": self.port,
@@ -88,7 +82,7 @@ class OidcProvider:
             "key": self.key,
             "seconds": self.token_seconds,
             "people": people,
-            "clients": [console, pipeline, device],
+            "clients": [console, pipeline],
         }
         configuration = self.folder / "provider.json"
         configuration.write_text(json.dumps(wanted))

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
@@ -123,7 +122,7 @@ def run_engine(action: str, *, names: Mapping[str, str] | None = None, **request
     ``names``: what stands for a path in its texts.
     """
     with _start(action, **request) as running:
-        return _finish(running, names or {})
+        return _finish(running, names)
 
 
 def _start(action: str, **request: Any) -> "subprocess.Popen[bytes]":
@@ -144,9 +143,9 @@ def _start(action: str, **request: Any) -> "subprocess.Popen[bytes]":
     return running
 
 
-def _finish(running: "subprocess.Popen[bytes]", names: Mapping[str, str] = MappingProxyType({})) -> str:
+def _finish(running: "subprocess.Popen[bytes]", names: Mapping[str, str] | None = None) -> str:
     text, problem = (part.decode(errors="replace") for part in running.communicate())
-    for path, name in names.items():
+    for path, name in (names or {}).items():
         text, problem = text.replace(path, name), problem.replace(path, name)
     if running.returncode != 0:
         print_text(text)

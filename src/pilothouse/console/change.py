@@ -39,7 +39,7 @@ from pilothouse.http.requests import service_of
 from pilothouse.kubernetes.helm_secrets import StoredRelease
 from pilothouse.off_loop import off_loop
 from pilothouse.services.identity.bootstrap import Caller
-from pilothouse.services.releases.details import ReleaseDetails
+from pilothouse.services.releases.details import ReleaseDetail, ReleaseDetails
 from pilothouse.services.releases.parts import ReleaseParts
 from pilothouse.services.releases.plans import Plans
 from pilothouse.services.sources.pull import ChartPulls, SourceReference
@@ -80,8 +80,9 @@ async def ask_change(request: Request) -> Response:
             failed = error
         else:
             return see_other(f"{release_path(request)}/change?chart={row.id}")
+    detail = await show_head(request)
     fields = {
-        "chart": request.query_params.get("chart", "") or await _find_own_chart(request, now.stored),
+        "chart": request.query_params.get("chart", "") or await _find_own_chart(request, now.stored, detail.chart_id),
         "values": "" if now.masked else now.given,
         "mode": "reset_then_reuse" if now.masked else "replace",
         "revision": str(now.stored.revision),
@@ -91,7 +92,7 @@ async def ask_change(request: Request) -> Response:
     if plan_id := request.query_params.get("plan", ""):
         fields |= {"values": ""} | await read_again(request, plan_id, place=place_of(request))
     refused, faults = await tell_faults(request, failed, fields) if failed is not None else (None, NO_FAULTS)
-    return await _form(request, fields, now, refused=refused, faults=faults, is_fresh=not plan_id)
+    return await _form(request, fields, now, refused=refused, faults=faults, detail=detail, is_fresh=not plan_id)
 
 
 async def plan_change(request: Request) -> Response:
@@ -167,9 +168,8 @@ async def _compare(request: Request, seen: int | None, now: Now) -> Moved:
     return Moved(seen or 0, now.stored.revision, groups)
 
 
-async def _find_own_chart(request: Request, stored: StoredRelease) -> str:
+async def _find_own_chart(request: Request, stored: StoredRelease, made_from: str) -> str:
     """Return the id of the chart that the release was made from, else of one of that name and version."""
-    made_from = (await show_head(request)).chart_id
     if await find_chart(request, made_from) is not None:
         return made_from
     for one in await find_charts(request, name=stored.chart_name):
@@ -186,6 +186,7 @@ async def _form(
     refused: Refusal | None = None,
     faults: Faults = NO_FAULTS,
     moved: Moved | None = None,
+    detail: ReleaseDetail | None = None,
     is_fresh: bool = False,
 ) -> Response:
     chosen, at = fields.get("chart", ""), release_path(request)
@@ -208,9 +209,7 @@ async def _form(
         "action": f"{at}/change{'?' + query if query else ''}",
         "judge": f"{at}/change/judge",
     }
-    return await show_page(
-        request, "release_change.html", tab="values", refused=refused, detail=await show_head(request), **more
-    )
+    return await show_page(request, "release_change.html", tab="values", refused=refused, detail=detail, **more)
 
 
 ROUTES: Final = [

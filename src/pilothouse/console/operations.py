@@ -20,6 +20,7 @@ from pilothouse.errors import Busy, Forbidden, NotAuthenticated, NotFound, Pilot
 from pilothouse.http.errors import Refusal
 from pilothouse.http.event_streams import EventStreams
 from pilothouse.http.requests import request_id_of, service_of
+from pilothouse.http.time_markers import read_time_marker, write_time_marker
 from pilothouse.services.clusters import Clusters
 from pilothouse.services.operations.cancel import Cancellations
 from pilothouse.services.operations.read import Operations
@@ -115,7 +116,7 @@ async def list_operations(request: Request) -> Response:
         wanted=wanted,
         states=list(OperationState),
         marker=request.query_params.get("marker", ""),
-        after=f"{found.next[0].isoformat()}/{found.next[1]}" if found.next is not None else "",
+        after=write_time_marker(*found.next) if found.next is not None else "",
         moving=any(row.state in LIVING_STATES for row in found.operations),
     )
 
@@ -130,14 +131,10 @@ def _read_name(request: Request) -> str:
 def _read_marker(text: str) -> tuple[datetime, str] | None:
     if not text:
         return None
-    moment, _, operation_id = text.partition("/")
-    try:
-        at = datetime.fromisoformat(moment)
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None or at.year not in range(1970, 9999) or not OPERATION_ID.fullmatch(operation_id):
+    found = read_time_marker(text)
+    if found is None or not OPERATION_ID.fullmatch(found[1]):
         raise wrong("marker", gettext("it is none of this list; begin at its first page"))
-    return at, operation_id
+    return found
 
 
 async def show_operation(request: Request) -> Response:

@@ -18,8 +18,8 @@ class TranslatedEnvironment(Environment):
 
     def __init__(self, language: Language, **options: Any) -> None:
         super().__init__(extensions=["jinja2.ext.i18n"], **options)
-        # for marks that are no constant, and numbers
-        self.install_gettext_callables(translate, translate_number, newstyle=True)  # type: ignore[attr-defined]
+        # for marks that are no constant, and numbers; the method is what the extension adds
+        self.install_gettext_callables(translate, translate_number, newstyle=True)  # type: ignore[attr-defined]  # as said
         self.language = language
 
     def compile(  # type: ignore[override]  # Jinja's own says by overloads what ``raw`` gives

@@ -3,7 +3,6 @@
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Final
 
 import orjson
@@ -12,6 +11,7 @@ from fastapi import Request
 from pilothouse.errors import InvalidRequest, NotPermitted, PilothouseError
 from pilothouse.http.release_queries import MARKER
 from pilothouse.http.requests import caller_of, request_id_of, service_of
+from pilothouse.http.time_markers import read_time_marker, write_time_marker
 from pilothouse.services.admin.audit import Audit
 from pilothouse.services.admin.audit_export import ExportPage
 from pilothouse.store.audit import AuditPlace, AuditRow, Outcome
@@ -46,7 +46,6 @@ def note_denial(request: Request, error: Exception) -> None:
 #: JSON lines: an object on each.
 LINES: Final = "application/x-ndjson"
 #: Of the rows that a marker can name.
-_YEARS: Final = range(1970, 9999)
 _ID: Final = re.compile(r"[1-9][0-9]{0,18}")
 _LARGEST: Final = 2**63 - 1
 
@@ -67,21 +66,17 @@ async def lines_of(pages: AsyncIterator[ExportPage]) -> AsyncIterator[bytes]:
 
 def write_place(place: AuditPlace) -> str:
     """Return the marker of a place in the list, which a query takes as it is."""
-    return f"{place.at.astimezone(UTC).replace(tzinfo=None).isoformat()}Z/{place.id}"
+    return write_time_marker(place.at, place.id)
 
 
 def read_place(marker: str) -> AuditPlace | None:
     """Return the place of a marker; None for none, InvalidRequest for what is not one."""
     if not marker:
         return None
-    moment, _, row_id = marker.partition("/")
-    try:
-        at = datetime.fromisoformat(moment)
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None or at.year not in _YEARS or not _ID.fullmatch(row_id) or int(row_id) > _LARGEST:
+    found = read_time_marker(marker)
+    if found is None or not _ID.fullmatch(found[1]) or int(found[1]) > _LARGEST:
         raise InvalidRequest(f"marker: {marker[:100]!r} is not a value of {MARKER}; begin without one")
-    return AuditPlace(at, int(row_id))
+    return AuditPlace(found[0], int(found[1]))
 
 
 def _line(row: AuditRow) -> dict[str, object]:

@@ -62,9 +62,6 @@ settings.configure(
         "OIDC_RSA_PRIVATE_KEY": WANTED["key"],
         "ID_TOKEN_EXPIRE_SECONDS": WANTED["seconds"],
         "OAUTH2_VALIDATOR_CLASS": "oidc_claims.Validator",
-        "OAUTH_DEVICE_VERIFICATION_URI": WANTED["issuer"] + "/device/",
-        "OAUTH_DEVICE_USER_CODE_GENERATOR": "oauth2_provider.utils.user_code_generator",
-        "DEVICE_FLOW_INTERVAL": 1,
         "SCOPES": {"openid": "who you are", "profile": "your name", "groups": "your groups"},
     },
 )

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 import orjson
@@ -17,13 +17,13 @@ from pilothouse.errors import Busy, Forbidden, InvalidRequest, NotAuthenticated,
 from pilothouse.http.event_streams import MEDIA_TYPE, EventStreams
 from pilothouse.http.release_queries import MARKER
 from pilothouse.http.requests import caller_of, service_of
+from pilothouse.http.time_markers import read_time_marker, write_time_marker
 from pilothouse.services.operations.cancel import Cancellations
 from pilothouse.services.operations.read import Operations
 from pilothouse.states import Action, OperationState
 from pilothouse.store.operation_events import EventRow
 from pilothouse.store.operations import OperationRow
 
-_YEARS = range(1970, 9999)  # near the ends of the calendar a time zone leads out of it
 _ID = re.compile(r"[0-9a-f-]{32,36}")
 
 router = native_router("/api/v1/operations", tag="operations")
@@ -106,7 +106,7 @@ async def list_operations(
         limit=limit,
     )
     if page.next is not None:
-        response.headers[MARKER] = _write_marker(*page.next)
+        response.headers[MARKER] = write_time_marker(*page.next)
     return [operation_view(row) for row in page.operations]
 
 
@@ -189,19 +189,10 @@ def operation_view(row: OperationRow) -> dict[str, object]:
     return {**vars(row), "chart": f"{row.chart_name}-{row.chart_version}"}
 
 
-def _write_marker(at: datetime, operation_id: str) -> str:
-    """Return the marker of the operation, which a query takes as it is: an offset's ``+`` would be read as a blank."""
-    return f"{at.astimezone(UTC).replace(tzinfo=None).isoformat()}Z/{operation_id}"
-
-
 def _marker(text: str) -> tuple[datetime, str] | None:
     if not text:
         return None
-    moment, _, operation_id = text.partition("/")
-    try:
-        at = datetime.fromisoformat(moment)
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None or at.year not in _YEARS or not _ID.fullmatch(operation_id):
+    found = read_time_marker(text)
+    if found is None or not _ID.fullmatch(found[1]):
         raise InvalidRequest(f"marker: {text[:100]!r} is not a value of {MARKER}")
-    return at, operation_id
+    return found

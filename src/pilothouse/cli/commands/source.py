@@ -12,12 +12,12 @@ import typer
 from pilothouse.cli.client import Client, ServerRefused
 from pilothouse.cli.completion import complete_sources
 from pilothouse.cli.connection import client_of
+from pilothouse.cli.exits import UsageError
 from pilothouse.cli.groups import connected_group
 from pilothouse.cli.output import As, Output, print_answer, print_lines, print_rows
 from pilothouse.cli.passwords import FromStdin, ask
 from pilothouse.cli.sources import OCI, read_text
 from pilothouse.cli.terminal import echo
-from pilothouse.errors import InvalidRequest
 
 app = connected_group("Chart sources: OCI registries and HTTP repositories.")
 
@@ -111,9 +111,9 @@ def update(
     pilothouse source update team --password-stdin < password.txt
     """
     if anonymous and (username or password_stdin):
-        raise InvalidRequest("--anonymous: it goes with no user name and no password")
+        raise UsageError("--anonymous: it goes with no user name and no password")
     if system_ca and ca_file is not None:
-        raise InvalidRequest("--system-ca: it goes without --ca-file")
+        raise UsageError("--system-ca: it goes without --ca-file")
     client = client_of(context)
     known = client.call("GET", _path(source))
     if keys is not None and verify is None:
@@ -130,7 +130,7 @@ def update(
     }
     given = {name: value for name, value in body.items() if value is not None}
     if not given:
-        raise InvalidRequest("nothing to change: name --username, --password-stdin, --ca-file, --verify or others")
+        raise UsageError("nothing to change: name --username, --password-stdin, --ca-file, --verify or others")
     print_rows([client.call("PATCH", _path(known["id"]), body=given)], _COLUMNS, output, single=True)
 
 
@@ -140,9 +140,9 @@ def _text(file: Path | None, option: str) -> str | None:
 
 def _verification(verify: Verify, keys: Path | None) -> dict[str, str]:
     if verify is not Verify.NONE and keys is None:
-        raise InvalidRequest(f"--keys: missing; --verify {verify.value} takes a file with the public keys")
+        raise UsageError(f"--keys: missing; --verify {verify.value} takes a file with the public keys")
     if verify is Verify.NONE and keys is not None:
-        raise InvalidRequest("--keys: they are for --verify pgp and --verify cosign")
+        raise UsageError("--keys: they are for --verify pgp and --verify cosign")
     return {"kind": verify.value, "keys": _text(keys, "--keys") or ""}
 
 

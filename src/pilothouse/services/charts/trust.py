@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO, Final
 
 from pilothouse.chart_archive.charts import ChartArchive
-from pilothouse.errors import InvalidChart, InvalidRequest
+from pilothouse.errors import InvalidRequest
 from pilothouse.services.charts.signatures import Signatures, TrustedKeys, not_verified
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import require_still
@@ -122,25 +122,17 @@ class Trust:
             counts = await verifications.counts(connection, project_id=project_id, digest=chart.digest)
         if not trust.verified_only or counts:
             return
-        keys = [trust.verification_keys, to.verification_keys if to.verification == "pgp" else ""]
-        known = [one for one in keys if one]
-        if not provenance or not known:
+        keys = "\n".join([trust.verification_keys, to.verification_keys if to.verification == "pgp" else ""]).strip()
+        if not provenance or not keys:
             raise not_verified(
                 chart,
                 "this project takes verified charts only, and "
                 + ("neither it nor the source has keys for it" if provenance else "it came without a provenance file"),
                 was="pushed",
             )
-        for last, one in enumerate(known, start=1):
-            try:
-                await self._signatures.verify_provenance(
-                    archive, chart, provenance, keys=one, project_id=project_id, was="pushed"
-                )
-            except InvalidChart:
-                if last == len(known):
-                    raise
-            else:
-                return
+        await self._signatures.verify_provenance(
+            archive, chart, provenance, keys=keys, project_id=project_id, was="pushed"
+        )
 
 
 async def _shown(tx: Transaction, row: TrustRow, *, project_id: str) -> ShownTrust:

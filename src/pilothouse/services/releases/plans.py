@@ -174,14 +174,12 @@ class Plans:
         operation, project_id = plan.record.operation, caller.project_id
         if not (digest := operation["chart_digest"] or ""):
             return PlannedChart()
+        sees_sources, origin = caller.may("cce:source:get"), ChartOrigin()
         async with self._database.autocommit() as connection:
             verified = await verifications.find(connection, project_id=project_id, digest=digest)
-            origin = ChartOrigin()
-            if operation["chart_id"] and caller.may("cce:source:get"):
+            if operation["chart_id"] and sees_sources:
                 origin = await find_origin(connection, operation["chart_id"], project_id=project_id)
-        return PlannedChart(
-            digest, origin.source, verified if caller.may("cce:source:get") else without_source(verified)
-        )
+        return PlannedChart(digest, origin.source, verified if sees_sources else without_source(verified))
 
     async def compare_values(self, caller: Caller, plan: Plan) -> list[FieldDifference]:
         """Return which computed values the plan changes, as the caller may see them."""

@@ -128,7 +128,7 @@ class ChartPushes:
         """
         caller.require("cce:source:push")
         caller.require("cce:chart:download")
-        row = await self._pulls.find_source(named, project_id=caller.project_id)
+        row = await self._find_registry(caller, named)
         packed = await self._read(caller, request)
         return await self._push(caller, row, packed, replace=request.replace, request_id=request_id)
 
@@ -139,7 +139,7 @@ class ChartPushes:
         signed it.
         """
         caller.require("cce:source:push")
-        row = await self._pulls.find_source(named, project_id=caller.project_id)
+        row = await self._find_registry(caller, named)
         archive, project_id = request.archive, caller.project_id
         self._refuse_larger(archive.seek(0, io.SEEK_END), where="content")
         archive.seek(0)
@@ -151,11 +151,15 @@ class ChartPushes:
         packed = _Packed(chart.name, chart.version, chart.digest, content, request.provenance)
         return await self._push(caller, row, packed, replace=request.replace, request_id=request_id)
 
+    async def _find_registry(self, caller: Caller, named: str) -> SourceRow:
+        row = await self._pulls.find_source(named, project_id=caller.project_id)
+        if row.kind != "oci":
+            raise InvalidRequest(f"source {row.name!r} is an HTTP repository; charts are pushed to registries (oci://)")
+        return row
+
     async def _push(
         self, caller: Caller, row: SourceRow, chart: _Packed, *, replace: bool, request_id: str
     ) -> PushedChart:
-        if row.kind != "oci":
-            raise InvalidRequest(f"source {row.name!r} is an HTTP repository; charts are pushed to registries (oci://)")
         config = await asyncio.to_thread(read_config, chart.archive, limits=self._limits)
         new = NewChart(
             name=chart.name,
