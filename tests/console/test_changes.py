@@ -57,6 +57,9 @@ def release(server: RunningServer, namespace: str, helm_cli: HelmCommand, strict
     return OneRelease(server, namespace, "shop", helm_cli)
 
 
+_NEXT_FRAME = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+
+
 def field(page: Page, name: str) -> Locator:
     """A field of the form by its name; some labels are parts of others."""
     return page.locator(f"form.card [name={name}]")
@@ -70,7 +73,9 @@ def editor(page: Page) -> Locator:
 def type_values(page: Page, text: str) -> None:
     """Types over what the editor has, with the keyboard only."""
     editor(page).focus()
+    page.evaluate(_NEXT_FRAME)  # the browser tells the editor late of the selection that comes with the focus
     page.keyboard.press("Control+a")
+    page.evaluate(_NEXT_FRAME)
     page.keyboard.insert_text(text)
     expect(page.locator("textarea[name=values]")).to_have_value(text)
 

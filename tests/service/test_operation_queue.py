@@ -74,6 +74,8 @@ async def state_of(database: Database, row: OperationRow) -> OperationRow:
     return found
 
 
+# SQLAlchemy 2 hands on NOT VALID of a reflected constraint as an argument that it does not know (0047 has one).
+@pytest.mark.filterwarnings("ignore:Can't validate argument 'dialect_options'")
 def test_the_migrations_make_exactly_the_tables_that_the_queries_use(database_url: str):
     engine = create_engine(Database(database_url).url)
     with engine.connect() as connection:
