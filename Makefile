@@ -50,7 +50,7 @@ test: .venv/.made  ## Run all tests against a real PostgreSQL, a real Kubernetes
 	@$(RUN) python -m tools.pgbouncer
 	@$(RUN) python -m tools.docker_registry
 	@$(RUN) python -m tools.engine test
-	@$(RUN) pytest -n 2 --dist loadfile --durations=15 $(ARGS)
+	@$(RUN) python -m tools.run_tests $(ARGS)
 
 .PHONY: test-unit
 test-unit: .venv/.made  ## Run the unit tests: no cluster, no database (ARGS="-k name")
