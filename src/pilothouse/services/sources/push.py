@@ -128,8 +128,9 @@ class ChartPushes:
         """
         caller.require("cce:source:push")
         caller.require("cce:chart:download")
-        row = await self._find_registry(caller, named)
+        row = await self._pulls.find_source(named, project_id=caller.project_id)
         packed = await self._read(caller, request)
+        _require_registry(row)
         return await self._push(caller, row, packed, replace=request.replace, request_id=request_id)
 
     async def push_archive(self, caller: Caller, named: str, request: PushArchive, *, request_id: str) -> PushedChart:
@@ -139,7 +140,8 @@ class ChartPushes:
         signed it.
         """
         caller.require("cce:source:push")
-        row = await self._find_registry(caller, named)
+        row = await self._pulls.find_source(named, project_id=caller.project_id)
+        _require_registry(row)
         archive, project_id = request.archive, caller.project_id
         self._refuse_larger(archive.seek(0, io.SEEK_END), where="content")
         archive.seek(0)
@@ -150,12 +152,6 @@ class ChartPushes:
         content = await asyncio.to_thread(archive.read)
         packed = _Packed(chart.name, chart.version, chart.digest, content, request.provenance)
         return await self._push(caller, row, packed, replace=request.replace, request_id=request_id)
-
-    async def _find_registry(self, caller: Caller, named: str) -> SourceRow:
-        row = await self._pulls.find_source(named, project_id=caller.project_id)
-        if row.kind != "oci":
-            raise InvalidRequest(f"source {row.name!r} is an HTTP repository; charts are pushed to registries (oci://)")
-        return row
 
     async def _push(
         self, caller: Caller, row: SourceRow, chart: _Packed, *, replace: bool, request_id: str
@@ -224,6 +220,11 @@ class ChartPushes:
             await self._pulls.refresh_tags(row, chart.name)
         except PilothouseError as error:
             log.warning("source_unavailable", source=row.id, error=str(error))
+
+
+def _require_registry(row: SourceRow) -> None:
+    if row.kind != "oci":
+        raise InvalidRequest(f"source {row.name!r} is an HTTP repository; charts are pushed to registries (oci://)")
 
 
 def _refuse_other_provenance(name: str, version: str, digest: str, *, provenance: str) -> None:
