@@ -5,6 +5,7 @@ Everything it makes lies in ``.demo`` (the server) and ``.cluster`` (the local K
 
 import argparse
 import contextlib
+import errno
 import json
 import os
 import shlex
@@ -18,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx2
 from lightkube import ApiError
 from lightkube import Client as Kubernetes
 from lightkube.config.kubeconfig import KubeConfig
@@ -45,6 +45,10 @@ console = Console(highlight=False)
 
 class DemoFailed(Exception):
     """The demo cannot go on; the text says why and where to look."""
+
+
+class PortTaken(DemoFailed):
+    """Another program has a port that the server was to listen on."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,14 @@ def step(number: str, title: str, detail: str) -> None:
 def start_server() -> Server:
     """Return a server on a free port, started fresh; one that an earlier demo left running is stopped first."""
     stop_server()
-    port, tls_port = free_port(PORT), free_port(TLS_PORT)
+    try:
+        return _start_server(free_port(PORT), free_port(TLS_PORT))
+    except PortTaken:  # by somebody who was a moment faster, such as another demo
+        stop_server()
+        return _start_server(free_port(0), free_port(0))
+
+
+def _start_server(port: int, tls_port: int) -> Server:
     log, first = DEMO / "serve.log", DEMO / "first.json"
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PILOTHOUSE_")},
@@ -146,17 +157,16 @@ def start_server() -> Server:
     )
     url, tls_url = f"http://127.0.0.1:{port}", f"https://127.0.0.1:{tls_port}"
     until = time.monotonic() + LONGEST_SECONDS
-    with httpx2.Client(trust_env=False, timeout=2) as http:
-        while time.monotonic() < until:
-            if not process.alive():
-                raise DemoFailed(f"the server ended:\n{tail(log)}")
-            with contextlib.suppress(httpx2.HTTPError):
-                if http.get(f"{url}/api/v1/health").is_success:
-                    console.print(
-                        f"  {url}  {tls_url}  [dim]pid {process.pid}, log {log.relative_to(ROOT)}[/]", soft_wrap=True
-                    )
-                    return Server(url, tls_url, process.pid, json.loads(first.read_text()))
-            time.sleep(0.1)
+    while time.monotonic() < until:
+        if not process.alive():
+            said = tail(log)
+            raise (PortTaken if os.strerror(errno.EADDRINUSE) in said else DemoFailed)(f"the server ended:\n{said}")
+        with contextlib.suppress(PilothouseError, OSError, ValueError):
+            server = Server(url, tls_url, process.pid, json.loads(first.read_text()))
+            server.client().call("GET", "/api/v1/clusters")  # signed: another server at this port refuses it
+            console.print(f"  {url}  {tls_url}  [dim]pid {process.pid}, log {log.relative_to(ROOT)}[/]", soft_wrap=True)
+            return server
+        time.sleep(0.1)
     raise DemoFailed(f"the server did not answer within {LONGEST_SECONDS} s:\n{tail(log)}")
 
 
