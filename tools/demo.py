@@ -100,7 +100,7 @@ def demonstrate(*, stop_at_end: bool) -> int:
         client = server.client()
         step("3", "the cluster, registered with Pilothouse", f"{server.url}/api/v1/clusters")
         cluster_id = register(client, kubernetes)
-        write_env(server, cluster_id, kubernetes.kubeconfig)
+        write_env(server, cluster_id, kubernetes)
         step("4", "a chart, uploaded", f"POST {server.url}/v2/charts, by the vendor's Python SDK")
         environment = client_environment(server, cluster_id)
         chart_id = upload_chart(environment)
@@ -294,7 +294,7 @@ def example(name: str, environment: dict[str, str]) -> str:
     return done.stdout
 
 
-def write_env(server: Server, cluster_id: str, kubeconfig: Path) -> None:
+def write_env(server: Server, cluster_id: str, kubernetes: local.RunningCluster) -> None:
     """Write .demo/env, which points any client of the vendor's at this server."""
     exports = {
         "PILOTHOUSE_URL": server.url,
@@ -303,17 +303,19 @@ def write_env(server: Server, cluster_id: str, kubeconfig: Path) -> None:
         "PILOTHOUSE_PROJECT_ID": server.first["project_id"],
         "PILOTHOUSE_CLUSTER_ID": cluster_id,
         "PILOTHOUSE_PID": str(server.pid),
-        "KUBECONFIG": str(kubeconfig),
+        "KUBECONFIG": str(kubernetes.kubeconfig),
         "CLOUD_SDK_AK": server.first["access_key"],
         "CLOUD_SDK_SK": server.first["secret_key"],
         "HUAWEICLOUD_SDK_REGION_CCE_CN_NORTH_4": server.url,
         "HUAWEICLOUD_SDK_IAM_ENDPOINT": server.url,
     }
+    folders = [ROOT / ".venv" / "bin", kubernetes.helm.parent]
     file = DEMO / "env"
     file.unlink(missing_ok=True)
     handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w") as out:
         out.writelines(f"export {name}={shlex.quote(value)}\n" for name, value in exports.items())
+        out.write(f'export PATH={shlex.quote(os.pathsep.join(map(str, folders)))}:"$PATH"\n')
 
 
 def say_how_to_go_on(server: Server, *, stop_at_end: bool) -> None:
@@ -322,8 +324,8 @@ def say_how_to_go_on(server: Server, *, stop_at_end: bool) -> None:
         return
     console.print(
         f"\nServing at {server.url} until Ctrl-C. In another shell, here:\n"
-        "  source .demo/env                         the vendor's SDKs and helm now find this server and cluster\n"
-        "  .venv/bin/pilothouse cluster list        our own command line\n"
+        "  source .demo/env                         helm, pilothouse and the SDKs find this server and cluster\n"
+        "  pilothouse env                           our own command line: which server it asks, and as whom\n"
         "  .venv/bin/python examples/python/list_releases.py\n"
         "  make test                                all tests\n"
         "  make demo-down                           stop everything, the local cluster included",

@@ -97,7 +97,7 @@ def test_a_log_in_for_programs_and_one_by_project_id(server: RunningServer):
 def test_a_failed_log_in_says_why_and_shows_no_password(server: RunningServer):
     done = run(server, "token", "create", "--password-stdin", typed="a wrong secret\n")
 
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (3, "")
     assert "The username or password is wrong." in done.stderr
     assert "a wrong secret" not in done.stderr
 

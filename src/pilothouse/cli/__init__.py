@@ -38,6 +38,11 @@ COMMANDS: Final = {
     "pull": Entry("pull:pull", "Download a chart.", aliases=("fetch",), connected=True),
     "login": Entry("login:login", "Log in to a server, and keep the log-in as a context.", connected=True),
     "context": Entry("context", "Contexts: the servers that you are logged in to."),
+    "env": Entry(
+        "env:show_environment",
+        "Show which server, project, cluster and namespace commands use here, as whom, and what says so.",
+        connected=True,
+    ),
     "cluster": Entry("cluster", "Registered clusters."),
     "chart": Entry("chart", "Uploaded charts."),
     "source": Entry("source", "Chart sources: OCI registries and HTTP repositories."),

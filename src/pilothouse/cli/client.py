@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from pilothouse import __version__
-from pilothouse.cli.exits import NoServer, NotLoggedIn
+from pilothouse.cli.exits import NoServer, NotLoggedIn, UsageError
 from pilothouse.cli.wording import reword
 from pilothouse.errors import InvalidRequest, PilothouseError
 
@@ -33,6 +33,10 @@ class ServerRefused(PilothouseError):
         super().__init__(message)
         self.status = status
         self.code = code
+
+
+class LogInRefused(ServerRefused, NotLoggedIn):
+    """The server does not accept the password, or the token that was to be exchanged."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class Client:
         except ValueError:  # no number, or too large
             usable = False
         if not usable:
-            raise InvalidRequest(f"--url: {url!r} must start with http:// or https://, then a host and perhaps a port")
+            raise UsageError(f"--url: {url!r} must start with http:// or https://, then a host and perhaps a port")
         self.credentials = credentials
         self._ca = ca
         self._project = project
@@ -94,8 +98,16 @@ class Client:
         return self._decode(self._send(method, path, content, prove=False).content)
 
     def log_in(self, body: object) -> tuple[str, Any]:
-        """Return a new token, and the server's description of it; needs no credentials but the body's."""
-        answer = self._send("POST", f"{TOKENS_PATH}?nocatalog=1", orjson.dumps(body), prove=False)
+        """Return a new token, and the server's description of it; needs no credentials but the body's.
+
+        Raises LogInRefused if the server does not accept those.
+        """
+        try:
+            answer = self._send("POST", f"{TOKENS_PATH}?nocatalog=1", orjson.dumps(body), prove=False)
+        except ServerRefused as error:
+            if error.status != HTTPStatus.UNAUTHORIZED:
+                raise
+            raise LogInRefused(str(error), status=error.status, code=error.code) from error
         return answer.headers["x-subject-token"], self._decode(answer.content)
 
     def send_chart(

@@ -37,10 +37,14 @@ _DEFAULT_URL: Final = "http://127.0.0.1:8440"
 
 @dataclass
 class Session:
-    """The server that a command asks, and where there. ``cluster`` is empty until something names one."""
+    """The server that a command asks, and where there. ``cluster`` is empty until something names one.
+
+    ``project`` is empty if the credentials alone say it.
+    """
 
     client: "Client"
     context: "Context | None"
+    project: str
     cluster: str
     namespace: str
 
@@ -167,6 +171,16 @@ def authority_of(options: dict[str, Any]) -> str:
     return text
 
 
+def origin_of(context: typer.Context, option: str, variable: str, stored: str) -> str:
+    """Return what says it: the command line, the variable, the context if it has ``stored``, or nothing."""
+    options, own = connection_options_of(context), session_of(context).context
+    if options.get(option):
+        return "command line"
+    if _variable(options, variable):
+        return variable
+    return f"context {own.name}" if own is not None and stored else ""
+
+
 def _resolve(options: dict[str, Any]) -> Session:
     from pilothouse.cli.client import Client
 
@@ -187,6 +201,7 @@ def _resolve(options: dict[str, Any]) -> Session:
     return Session(
         client=client,
         context=own,
+        project=str(project),
         cluster=_default(options, "in_cluster", "PILOTHOUSE_CLUSTER", own.cluster if own else ""),
         namespace=_default(options, "in_namespace", "PILOTHOUSE_NAMESPACE", own.namespace if own else "") or "default",
     )

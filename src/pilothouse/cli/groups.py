@@ -165,7 +165,7 @@ class LazyGroup(_Connected, TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Return the real command in place of the one that only stands in the help."""
         if args[0] not in self.commands and args[0] not in self._names and (hint := command_hint(args)):
-            ctx.fail(f"No such command '{args[0]}': {hint}")
+            ctx.fail(f"No such command '{args[0]}'; here: {hint}")
         name, found, rest = super().resolve_command(ctx, [self._names.get(args[0], args[0]), *args[1:]])
         return name, load_command(name, self.entries[name]) if found is not None and name else None, rest
 

@@ -23,7 +23,6 @@ _CHARTS: Final = "install, upgrade, template, pull, show all, show chart, show c
 COMMANDS: Final = {
     "create": "helm create makes the folder of a chart, which every command here takes",
     "dependency": "helm dependency build fills charts/, which is packed with the chart",
-    "env": "pilothouse context show",
     "help": "pilothouse COMMAND -h",
     "package": "a folder is packed where it is used; pilothouse chart upload FOLDER keeps it for the project",
     "plugin": "the server runs no programs of others",

@@ -1,5 +1,6 @@
 """Output of commands: a table for people, the server's answer for programs."""
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
@@ -10,6 +11,9 @@ import typer
 
 from pilothouse.cli.tables import Table
 from pilothouse.cli.terminal import echo, in_a_cell, printable, printable_json
+
+#: The forms in which the server's routes write a time.
+_UTC = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(?:Z|\+00:00)")
 
 
 class Output(StrEnum):
@@ -101,4 +105,8 @@ def _json_of(answer: object) -> str:
 
 
 def _text(value: object) -> str:
-    return "" if value is None else str(value)
+    if value is None:
+        return ""
+    text = str(value)
+    moment = _UTC.fullmatch(text)
+    return f"{moment[1]}Z" if moment else text

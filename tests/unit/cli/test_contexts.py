@@ -211,3 +211,32 @@ def test_without_a_name_and_a_current_context_it_is_said_what_to_type():
 
     with pytest.raises(InvalidRequest, match=r"no current context in .*: type 'pilothouse login URL'"):
         use("-n", "web")
+
+
+def test_a_command_says_what_the_others_use_here_and_what_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def told(*arguments: str) -> dict[str, tuple[str, str]]:
+        command = load_command("env", COMMANDS["env"])
+        command.main([*arguments, "-o", "json"], standalone_mode=False)
+        return {row["name"]: (row["value"], row["from"]) for row in json.loads(capsys.readouterr().out)}
+
+    assert told() == {
+        "url": ("http://127.0.0.1:8440", "default"),
+        "user": ("(nobody: not logged in)", "default"),
+        "project": ("(that of the credentials)", "default"),
+        "cluster": ("(the only one)", "default"),
+        "namespace": ("default", "default"),
+    }
+    keep(replace(HERE, project="shop"))
+    monkeypatch.setenv("PILOTHOUSE_CLUSTER", "other")
+    assert told("-n", "mine") == {
+        "url": ("http://here:8440", "context here"),
+        "user": ("ann", "context here"),
+        "project": ("shop", "context here"),
+        "cluster": ("other", "PILOTHOUSE_CLUSTER"),
+        "namespace": ("mine", "command line"),
+    }
+    monkeypatch.setenv("PILOTHOUSE_URL", "http://elsewhere:1")
+    assert told()["url"] == ("http://elsewhere:1", "PILOTHOUSE_URL")
+    assert told()["namespace"] == ("default", "default")

@@ -35,10 +35,10 @@ def test_what_stands_in_the_place_of_a_command_is_there(here: str):
 @pytest.mark.parametrize(
     ("typed", "told"),
     [
-        (["repo"], "No such command 'repo': pilothouse source"),
-        (["repo", "add", "x", "https://x"], "No such command 'repo': pilothouse source add NAME URL"),
-        (["registry", "login", "x"], "No such command 'registry': pilothouse source add NAME oci://HOST/FOLDER"),
-        (["create", "web"], "No such command 'create': helm create makes the folder of a chart"),
+        (["repo"], "No such command 'repo'; here: pilothouse source"),
+        (["repo", "add", "x", "https://x"], "No such command 'repo'; here: pilothouse source add NAME URL"),
+        (["registry", "login", "x"], "No such command 'registry'; here: pilothouse source add NAME oci://HOST/FOLDER"),
+        (["create", "web"], "No such command 'create'; here: helm create makes the folder of a chart"),
         (["search", "repo", "redis"], "there is no command 'search repo': pilothouse search WORD"),
         (["install", "web", "x", "--repo", "https://x"], "No such option: --repo: a source (pilothouse source add)"),
         (["install", "web", "x", "--devel"], 'No such option: --devel: ranges choose prereleases (--version ">0-0")'),

@@ -54,7 +54,7 @@ def login(
     *,
     user: Annotated[str, typer.Option("--user", "-u", help="Name of the user; asked for if you do not say it.")] = "",
     domain: Annotated[
-        str, typer.Option(envvar="PILOTHOUSE_IDENTITY__FIRST_DOMAIN", help="Name of the user's account.")
+        str, typer.Option(envvar="PILOTHOUSE_IDENTITY__FIRST_DOMAIN", help="Account (IAM: domain) of the user.")
     ] = "pilothouse",
     password_stdin: FromStdin = False,
     token_stdin: Annotated[
@@ -72,6 +72,8 @@ def login(
     """
     from pilothouse.cli.contexts import Context
 
+    if urlsplit(url).scheme not in {"http", "https"}:
+        raise UsageError(f"URL: {url!r} must begin with http:// or https://, as in https://{url}")
     given = connection_options_of(context)
     made = Context(
         name=given.get("named_context") or urlsplit(url).netloc or url,
