@@ -40,7 +40,7 @@ COMMANDS: Final = {
     "context": Entry("context", "Contexts: the servers that you are logged in to."),
     "env": Entry(
         "env:show_environment",
-        "Show which server, project, cluster and namespace commands use here, as whom, and what says so.",
+        "Show which server, project and cluster commands use here.",
         connected=True,
     ),
     "cluster": Entry("cluster", "Registered clusters."),

@@ -14,7 +14,7 @@ _COLUMNS = ("name", "value", "from")
 
 
 def show_environment(context: typer.Context, *, output: As = Output.TABLE) -> None:
-    """Show which server, project, cluster and namespace commands use here, as whom, and what says so.
+    """Show which server, project and cluster commands use here. With the user, the namespace, and what says each.
 
     The server is not asked. 'pilothouse list' shows whether it answers, and accepts the credentials.
     """
