@@ -57,6 +57,14 @@ def test_the_life_of_a_user(server: RunningServer):
     assert "no user of this account is named 'cli-user'" in gone.stderr
 
 
+def test_a_user_whose_role_is_refused_is_not_left_behind(server: RunningServer):
+    refused = run(server, "user", "add", "cli-nobody", "--role", "CCE Readonly")
+
+    assert refused.returncode == 1
+    assert "no user was created" in refused.stderr
+    assert "cli-nobody" not in run(server, "user", "list").stdout
+
+
 def test_ones_own_password(server: RunningServer):
     person = add_person(server, "readonly")
     typed = f"{PASSWORD}\nthe next password\n"

@@ -110,6 +110,8 @@ def test_a_folder_is_uploaded_once_per_content(server: RunningServer, typed: Typ
         rows = server.send("GET", f"/api/v1/charts?name={folder.name}").json()
         return [(row["id"], row["digest"], row["updated_at"]) for row in rows]
 
+    other = typed("install", "web", ".", "--version", "9.9.9")
+    assert (other.returncode, "--version 9.9.9: . is here, and is version" in other.stderr) == (2, True)
     done(typed("install", "web", "."))
     [first] = uploaded()
     (folder / "values.yaml").touch()
@@ -567,6 +569,8 @@ def test_what_was_uninstalled_with_its_history_comes_back(*, typed: Typed, names
     done(typed("install", "web", "."))
     done(typed("uninstall", "web", "--keep-history"))
     assert "name revision 1" in typed("rollback", "web").stderr
+    refused = typed("upgrade", "web", ".")
+    assert (refused.returncode, "'web' has no deployed releases" in refused.stderr) == (1, True)
 
     done(typed("rollback", "web", "1"))
 
@@ -663,16 +667,21 @@ def test_a_plan_is_shown_and_applied(typed: Typed, folder: Path):
     assert "+0 ~1 -0 =0" in planned.stdout
     assert "    /data/text: x -> planned" in planned.stdout
     plan = planned.stdout.rpartition("pilothouse apply ")[2].strip()
+    digest = planned.stdout.rpartition("\ndigest ")[2].partition(",")[0]
+    assert done(typed("apply", plan, "--dry-run")) == planned.stdout
+    assert typed("apply", plan, "--digest", f"sha256:{'0' * 64}").returncode == 1
 
-    said = done(typed("apply", plan))
+    said = done(typed("apply", plan, "--digest", digest))
 
     assert "REVISION: 2" in said
     assert "text: planned" in done(typed("get", "manifest", "web")).replace('"', "")
     assert typed("plan", "web", ".", "--reuse-values", "--detailed-exitcode").returncode == 0
     again = typed("apply", plan)
     assert (again.returncode, again.stdout) == (1, "")
-    for dry in (["upgrade", "web", ".", "--reset-values", "--dry-run"], ["rollback", "web", "1", "--dry-run"]):
-        assert "~1" in done(typed(*dry))
+    assert "~1" in done(typed("upgrade", "web", ".", "--reset-values", "--dry-run"))
+    back = done(typed("rollback", "web", "1", "--dry-run"))
+    assert "to revision 1 (" in back.partition("\n")[0]
+    assert "~1" in back
     assert "-1" in done(typed("uninstall", "web", "--dry-run"))
     assert "REVISION: 2" in done(typed("status", "web"))
     assert folder.exists()

@@ -8,6 +8,7 @@ import orjson
 import typer
 
 from pilothouse.cli.connection import client_of, cluster_of
+from pilothouse.cli.exits import UsageError
 from pilothouse.errors import InvalidRequest, PilothouseError
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ SOURCE: Final = "command line"
 _EXISTS: Final = "CCE.01409001"
 _REPLACED: Final = "CCE.01409004"
 _TRIES: Final = 5
+#: No range, which Helm compares with no chart on this machine either.
+_ONE_VERSION: Final = re.compile(r"v?\d+\.\d+\.\d")
 _ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -40,7 +43,7 @@ def send_with_chart(
     for tries_left in reversed(range(_TRIES)):
         overtaken = _EXISTS  # of the upload; to what is sent afterwards it says something else
         try:
-            reference = _upload_once(context, local)
+            reference = _upload_once(context, local, version=version)
             overtaken = _REPLACED
             return send(reference)
         except ServerRefused as error:
@@ -84,7 +87,7 @@ def is_uploaded_by_deploying(context: typer.Context, chart: "PackedChart") -> bo
     return any(row["source"] == SOURCE for row in _versions(context, name=chart.name, version=chart.version))
 
 
-def _upload_once(context: typer.Context, path: "Path") -> dict[str, str]:
+def _upload_once(context: typer.Context, path: "Path", *, version: str) -> dict[str, str]:
     """Upload the chart unless the project has the same; the digest holds off what somebody else puts in its place."""
     from pilothouse.cli.local_charts import packing, provenance_of
 
@@ -93,6 +96,11 @@ def _upload_once(context: typer.Context, path: "Path") -> dict[str, str]:
 
         cluster_of(context)
         packed = finish()
+    if _ONE_VERSION.match(version) and version.removeprefix("v") != packed.version.removeprefix("v"):
+        raise UsageError(
+            f"--version {version}: {path} is here, and is version {packed.version}; leave --version out to take it, or "
+            f"name one that was uploaded as {packed.name}@{version}"
+        )
     digest = hashlib.sha256(packed.content).hexdigest()
     found = _versions(context, name=packed.name, version=packed.version)
     same = next((row["id"] for row in found if row["digest"] == digest), "")
@@ -101,7 +109,8 @@ def _upload_once(context: typer.Context, path: "Path") -> dict[str, str]:
     if any(row["source"] != SOURCE for row in found):
         raise InvalidRequest(
             f"{path}: the project has another chart {packed.name} {packed.version}, which somebody uploaded for all to "
-            f"use; raise the version in Chart.yaml, or type 'pilothouse chart upload --override {path}'"
+            f"use; raise the version in Chart.yaml, or type 'pilothouse chart upload --override {path}', which "
+            "replaces it for all"
         )
     parameters = {"override": bool(found), "skip_lint": True, "source": SOURCE}
     row, _ = client_of(context).send_chart(

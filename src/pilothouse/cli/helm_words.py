@@ -6,7 +6,7 @@ from typing import Final
 _SOURCE: Final = (
     "a source (pilothouse source add) has the address, credentials, authority and the keys that verify its charts"
 )
-_DEVEL: Final = 'ranges choose prereleases (--version ">0-0")'
+_DEVEL: Final = 'ranges choose prereleases (--version ">0.0.0-0")'
 _OF_SOURCES: Final = (
     "--ca-file, --cert-file, --insecure-skip-tls-verify, --key-file, --keyring, --pass-credentials, "
     "--password, --plain-http, --repo, --username, --verify"

@@ -35,13 +35,18 @@ def is_dry_run(context: typer.Context) -> bool:
 def show_plan(context: typer.Context, name: str, body: dict[str, Any], output: Output) -> dict[str, Any]:
     """Plan the change, print the plan, and return it; a plan that cannot be applied ends the command with status 1."""
     made: dict[str, Any] = client_of(context).call("POST", release_path(context, name, "plan"), body=body)
-    if output is Output.TABLE:
-        print_lines(plan_lines(made))
-    else:
-        print_answer(made, output)
-    if made["findings"]:
-        raise typer.Exit(ExitStatus.FAILED)
+    print_plan(made, output)
     return made
+
+
+def print_plan(plan: dict[str, Any], output: Output) -> None:
+    """Print the plan; one that cannot be applied ends the command with status 1."""
+    if output is Output.TABLE:
+        print_lines(plan_lines(plan))
+    else:
+        print_answer(plan, output)
+    if plan["findings"]:
+        raise typer.Exit(ExitStatus.FAILED)
 
 
 def has_changes(plan: dict[str, Any]) -> bool:
@@ -63,6 +68,8 @@ def plan_lines(plan: dict[str, Any]) -> Iterator[str]:
     chart = f" to {plan['chart_name']}-{plan['chart_version']}" if plan["chart_name"] else ""
     if plan["action"] == Action.UNINSTALL:
         over, chart = f"revision {plan['base_revision']}", ""
+    elif plan["action"] == Action.ROLLBACK:
+        chart = f" to revision {plan['to_revision']} ({plan['chart_name']}-{plan['chart_version']})"
     yield f"{plan['action']} of {plan['namespace']}/{plan['name']} in {plan['cluster_name']}{chart}, {over}"
     yield from _chart_lines(plan)
     yield from change_lines(plan)
@@ -76,4 +83,5 @@ def plan_lines(plan: dict[str, Any]) -> Iterator[str]:
     yield from (f"WARNING: {in_a_cell(reword(text))}" for text in plan["warnings"])
     yield from (f"CANNOT BE APPLIED: {in_a_cell(reword(text))}" for text in plan["findings"])
     if not plan["findings"]:
+        yield f"digest {plan['digest']}, for --digest after a review; apply --dry-run prints all of this again"
         yield f"apply just this, until {plan['expires_at'][:19]}Z, with: pilothouse apply {plan['id']}"

@@ -17,7 +17,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
@@ -42,6 +42,12 @@ _FIRST_REDIRECT, _FIRST_ERROR, _FIRST_SERVER_ERROR = 300, 400, 500
 
 
 _is_limited: ContextVar[bool] = ContextVar("is_limited", default=False)
+
+
+#: The API server's words for fields of wrong types in an apply, which it answers with 500
+#: (k8s.io/apimachinery/pkg/util/managedfields/internal/structuredmerge.go).
+_MISTYPED: Final = "failed to create typed patch object"
+_INVALID: Final = 422
 
 
 class AnswerTooLarge(ClusterUnavailable):
@@ -350,6 +356,8 @@ class Transport:
         elif body is not None and answer.body.get("kind") == "Status":
             if status < _FIRST_SERVER_ERROR and status != 429:  # noqa: PLR2004  # too many requests
                 return answer
+            if answer.message.startswith(_MISTYPED):
+                return Answer(_INVALID, answer.body)
             raise ClusterUnavailable(f"{self.server} answered {status}{detail}")
         raise ClusterUnavailable(f"{self.server} answered {status}, but not as a Kubernetes API server")
 

@@ -95,10 +95,11 @@ class PlanView(View):
     """A plan.
 
     `digest` is what `apply` takes. `base_revision`: the newest revision that it was made over, 0 for none;
-    `deployed_revision`: what its changes are against. `text`: the summary as `+3 ~2 -1 =14`. `hooks`: those that will
-    run, in their order. `findings`: why it cannot be applied. `warnings`: what would be destroyed or taken over.
-    `operation_id`: of the operation that applies it; empty for none. `chart_digest`: SHA-256 of the chart's archive;
-    `source`, which callers who may see sources are told, and `verification`: where it came from and who signed it.
+    `deployed_revision`: what its changes are against; `to_revision`: the one that a rollback goes back to, else 0.
+    `text`: the summary as `+3 ~2 -1 =14`. `hooks`: those that will run, in their order. `findings`: why it cannot be
+    applied. `warnings`: what would be destroyed or taken over. `operation_id`: of the operation that applies it;
+    empty for none. `chart_digest`: SHA-256 of the chart's archive; `source`, which callers who may see sources are
+    told, and `verification`: where it came from and who signed it.
     """
 
     id: str
@@ -115,6 +116,7 @@ class PlanView(View):
     verification: VerificationView | None
     base_revision: int
     deployed_revision: int
+    to_revision: int
     created_at: Milliseconds
     expires_at: Milliseconds
     operation_id: str
@@ -239,6 +241,7 @@ async def _shown(request: Request, plans: Plans, caller: Any, plan: Plan, *, sta
         "verification": chart.verification,
         "base_revision": record.base.revision,
         "deployed_revision": plan.comparison.base.deployed_revision,
+        "to_revision": record.order.get("to_revision", 0),
     }
     text = await asyncio.to_thread(lambda: PlanView.model_validate(fields).model_dump_json())
     return Response(text, status_code=status, media_type="application/json")

@@ -10,6 +10,7 @@ from pilothouse.cli.connection import client_of
 from pilothouse.cli.deploying import show_release
 from pilothouse.cli.groups import takes
 from pilothouse.cli.output import As, Output
+from pilothouse.cli.plans import print_plan
 from pilothouse.cli.terminal import echo
 from pilothouse.cli.writes import detach_options, finish, start
 from pilothouse.states import Action
@@ -26,14 +27,19 @@ def apply(
     digest: Annotated[
         str, typer.Option("--digest", metavar="DIGEST", help="Digest of the plan that was reviewed; default: its own.")
     ] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan again.")] = False,
     output: As = Output.TABLE,
 ) -> None:
     """Apply a plan. Just what was planned; refused if anything of it has moved. Followed to its end.
 
-    Example: pilothouse apply 1b4e28ba-2fa1-4d5e-9f3c-7a0c5b9e1d20
+    Examples: pilothouse apply 1b4e28ba-2fa1-4d5e-9f3c-7a0c5b9e1d20 --dry-run;
+    pilothouse apply 1b4e28ba-2fa1-4d5e-9f3c-7a0c5b9e1d20
     """
     path = f"/api/v1/plans/{quote(plan_id, safe='')}"
     plan = client_of(context).call("GET", path)
+    if dry_run:
+        print_plan(plan, output)
+        return
     body = {"digest": digest or plan["digest"]}
     operation = finish(context, start(context, "POST", f"{path}/apply", body), output)
     if operation is None:

@@ -16,7 +16,7 @@ app = connected_group("Releases in the clusters.")
 @app.command("unlock")
 def unlock(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="The release.", autocompletion=complete_releases)],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The release.", autocompletion=complete_releases)],
     *,
     reason: Annotated[
         str, typer.Option("--reason", help="Why you know that its writer is dead; stored in the revision.")

@@ -9,7 +9,7 @@ from pilothouse.cli.commands.list import chart_of, time_of, update_of
 from pilothouse.cli.connection import client_of
 from pilothouse.cli.output import As, Output, print_answer, print_lines
 from pilothouse.cli.releases import Name, Revision, release_path
-from pilothouse.states import ReleaseStatus
+from pilothouse.states import UNSETTLED, ReleaseStatus
 
 
 def show_status(context: typer.Context, name: Name, *, revision: Revision = None, output: As = Output.TABLE) -> None:
@@ -68,6 +68,9 @@ def status_lines(found: dict[str, Any]) -> Iterator[str]:
     if underway := found["operation"]:
         yield f"IN PROGRESS: {underway['action']} {underway['state']}: {underway['text']}"
         yield f"  follow it with: pilothouse operation follow {underway['id']}"
+    elif found["status"] in UNSETTLED:
+        yield "LOCKED: what began this is no operation of this server; it may be at work elsewhere, or dead"
+        yield f"  if it is dead: pilothouse release unlock {found['name']} -n {found['namespace']} --reason TEXT"
     if found["problem"]:
         yield f"NOT KNOWN: notes and labels: {found['problem']}"
     if found["notes"]:

@@ -1,6 +1,6 @@
 """``pilothouse upgrade``: a release gets another chart or other values, with the flags of ``helm upgrade``."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,6 +24,7 @@ from pilothouse.cli.writes import (
     write_options,
 )
 from pilothouse.errors import InvalidRequest
+from pilothouse.states import ReleaseStatus
 
 
 def reuse_options(
@@ -73,7 +74,7 @@ def upgrade(
     pilothouse upgrade web --reuse-chart --reuse-values --set replicas=3
     """
     name, chart = name_and_chart(context, names)
-    if not install and not (existing(context, name) or {}).get("revision"):
+    if not install and not _has_deployed(existing(context, name)):
         from pilothouse.cli.commands.cluster import require_cluster
 
         require_cluster(context)
@@ -87,6 +88,11 @@ def upgrade(
     else:
         headline = f'Release "{name}" has been upgraded. Happy Helming!'
         deploy(context, name, chart, body, output, headline=headline)
+
+
+def _has_deployed(release: dict[str, Any] | None) -> bool:
+    """Return whether Helm would find a release to upgrade; of one that is uninstalled the history alone is left."""
+    return release is not None and bool(release["revision"]) and release["status"] != ReleaseStatus.UNINSTALLED
 
 
 def mode_of(context: typer.Context) -> str:

@@ -13,7 +13,7 @@ from pilothouse.cli.groups import connected_group
 from pilothouse.cli.output import As, Output, print_answer, print_rows
 from pilothouse.cli.passwords import FromStdin, ask
 from pilothouse.cli.terminal import echo
-from pilothouse.errors import InvalidRequest
+from pilothouse.errors import InvalidRequest, PilothouseError
 
 app = connected_group("Users, their passwords and roles.")
 
@@ -49,10 +49,15 @@ def add(
     """Create a user. Without --password-stdin a password is generated and shown once."""
     project_id = projects.id_of(context, project) if project else None
     password = ask("Password", from_stdin=True) if password_stdin else None
-    row = client_of(context).call("POST", "/api/v1/users", body={"name": name, "password": password})
+    client = client_of(context)
+    row = client.call("POST", "/api/v1/users", body={"name": name, "password": password})
     if role:
         body = {"role": role, "project_id": project_id}
-        row = {**row, **client_of(context).call("POST", f"/api/v1/users/{row['id']}/roles", body=body)}
+        try:
+            row = {**row, **client.call("POST", f"/api/v1/users/{row['id']}/roles", body=body)}
+        except PilothouseError as error:
+            client.call("DELETE", f"/api/v1/users/{row['id']}")  # nobody has seen its password
+            raise PilothouseError(f"no user was created: {error}") from error
     _print(row, output)
     if output is Output.TABLE and row["password"]:
         echo(f"password  {row['password']}  (shown only now)")
