@@ -27,6 +27,11 @@ _PHRASES: Final = {
     "; send the authority that signed it as ca": "; name a file with the authority that signed it by --ca-file",
     "send them in the field credentials": "name the user by --username",
 }
+#: A layer of values with the flag or file that it came from, which says enough.
+_LAYER: Final = re.compile(r"(?<![\w.])values\[\d+\] \(([^()]+)\)")
+#: Fields that a refusal begins with, and what was typed for them.
+_TYPED: Final = {"revision": "REVISION", "filters": "--filter", "chart.version": "--version"}
+_FIELD: Final = re.compile(r"^(revision|filters|chart\.version)(?:\[\d+\])?: ")
 _RUNNING: Final = re.compile(r"\(operation ([0-9a-f-]{36})\); retry when the release is no longer pending")
 _RENDERED_HINT: Final = "'pilothouse template CHART --debug' with the same values prints what was rendered"
 FORCE_HINT: Final = (
@@ -37,6 +42,7 @@ FORCE_HINT: Final = (
 def reword(text: str) -> str:
     """Return a text of the server with flags and commands in place of the API's options and calls."""
     text = _UNLOCK.sub("pilothouse release unlock NAME --reason TEXT", text)
+    text = _FIELD.sub(lambda found: f"{_TYPED[found[1]]}: ", _LAYER.sub(r"\1", text))
     text = _OPTION.sub(lambda found: _flag(found[1] or found[2]), text)
     text = _PARAMETER.sub(lambda found: _flag(found[1] or found[2]), text)
     for phrase, typed in _PHRASES.items():

@@ -49,6 +49,11 @@ PLAN: dict[str, Any] = {
         ('upload it with parameters {"override": true} to', "upload it with --override to"),
         ('(parameters {"skip_lint": true} stores it)', "(--skip-lint stores it)"),
         ("it was set replaced", "it was set replaced"),
+        ("revision: release 'web' has no revision 9", "REVISION: release 'web' has no revision 9"),
+        ("filters[0]: 'foo' is neither", "--filter: 'foo' is neither"),
+        ("chart.version: no version", "--version: no version"),
+        ("values[0] (--set): key a has no value", "--set: key a has no value"),
+        ("(set by values[1] (prod.yaml), line 2)", "(set by prod.yaml, line 2)"),
         (
             WRONG_YAML,
             f"{WRONG_YAML}; 'pilothouse template CHART --debug' with the same values prints what was rendered",
