@@ -41,7 +41,10 @@ def test_what_stands_in_the_place_of_a_command_is_there(here: str):
         (["create", "web"], "No such command 'create'; here: helm create makes the folder of a chart"),
         (["search", "repo", "redis"], "there is no command 'search repo': pilothouse search WORD"),
         (["install", "web", "x", "--repo", "https://x"], "No such option: --repo: a source (pilothouse source add)"),
-        (["install", "web", "x", "--devel"], 'No such option: --devel: ranges choose prereleases (--version ">0.0.0-0")'),
+        (
+            ["install", "web", "x", "--devel"],
+            'No such option: --devel: ranges choose prereleases (--version ">0.0.0-0")',
+        ),
         (["upgrade", "web"], "CHART is missing: NAME CHART, in this order; or --reuse-chart"),
         (["plan", "web"], "CHART is missing: NAME CHART, in this order; or --reuse-chart"),
         (["upgrade", "web", "x", "--reuse-chart"], "CHART and --version do not go with it"),

@@ -72,8 +72,7 @@ def login(
     """
     from pilothouse.cli.contexts import Context
 
-    if urlsplit(url).scheme not in {"http", "https"}:
-        raise UsageError(f"URL: {url!r} must begin with http:// or https://, as in https://{url}")
+    _refuse_without_scheme(url)
     given = connection_options_of(context)
     made = Context(
         name=given.get("named_context") or urlsplit(url).netloc or url,
@@ -99,6 +98,11 @@ def login(
         claim = {"name": name, "domain": {"name": domain}, "password": password}
         _log_in(made, {"methods": ["password"], "password": {"user": claim}}, project)
     _keep(made, output)
+
+
+def _refuse_without_scheme(url: str) -> None:
+    if urlsplit(url).scheme not in {"http", "https"}:
+        raise UsageError(f"URL: {url!r} must begin with http:// or https://, as in https://{url}")
 
 
 def _keep(made: "Context", output: Output) -> None:
