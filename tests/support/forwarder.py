@@ -45,25 +45,27 @@ class Forwarder:
     def resume(self) -> None:
         self._hanging = False
         self._listener = socket.create_server(("127.0.0.1", self.port))
-        self._start(self._accept, self._listener)
+        self._accepting = self._start(self._accept, self._listener)
 
     def hang(self) -> None:
         self._hanging = True
 
     def stop(self) -> None:
-        for one in [self._listener, *self._sockets]:
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+        _shut(self._listener)
+        self._accepting.join(10)  # first: a connection that it has just accepted is to be shut with the others
+        for one in self._sockets:
+            _shut(one)
         for thread in self._threads:
             thread.join(10)
         for one in [self._listener, *self._sockets]:
             one.close()
         self._sockets, self._threads = [], []
 
-    def _start(self, run: Callable[..., None], *arguments: Any) -> None:
+    def _start(self, run: Callable[..., None], *arguments: Any) -> threading.Thread:
         thread = threading.Thread(target=run, args=arguments, daemon=True)
         self._threads.append(thread)
         thread.start()
+        return thread
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -86,3 +88,8 @@ class Forwarder:
             target.shutdown(socket.SHUT_WR)
         except OSError:
             return
+
+
+def _shut(one: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        one.shutdown(socket.SHUT_RDWR)
