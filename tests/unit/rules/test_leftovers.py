@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import LONG_FILES, rank
+
 ROOT = Path(__file__).parents[3]
 
 LEAKS = {
@@ -67,6 +69,12 @@ def test_a_leak_is_an_error_of_the_file_that_leaks_and_session_fixtures_keep_wha
         assert (f"{where} left behind: {kind}" in said) or kind == "unclosed transport", said
     assert "unclosed transport" in said
     assert "6 passed, 4 errors" in said, said
+
+
+def test_long_files_begin_first_and_unit_tests_last():
+    assert all((ROOT / name).is_file() for name in LONG_FILES)
+    others = ["tests/cluster/test_pods.py", "tests/wheel/test_wheel.py", "tests/unit/test_states.py"]
+    assert sorted([others[2], *others[:2], *reversed(LONG_FILES)], key=rank) == [*LONG_FILES, *others]
 
 
 def test_files_and_their_tests_run_in_another_order(run: Run):
