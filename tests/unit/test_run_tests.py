@@ -35,7 +35,9 @@ def test_a_test_that_fails_beside_others_decides_when_it_is_run_alone(
     tmp_path: Path, text: str, code: int, said: list[str]
 ):
     (tmp_path / "test_some.py").write_text(text)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    # of the plugins only the one whose options the command gives: loading all of them takes seconds
+    plugins = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "xdist.plugin"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **plugins}
     done = subprocess.run(
         [sys.executable, "-m", "tools.run_tests", "-n0"],
         check=False,
