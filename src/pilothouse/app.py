@@ -166,7 +166,7 @@ async def _running(
     runtime: Runtime, notifications: Notifications, audit: Audit, watch: LoopWatch, sources: SourceSync
 ) -> AsyncIterator[None]:
     """Run what the application needs beside its requests."""
-    with answering():
+    with answering() as ready:
         await runtime.engine.start()
         watch.start()
         tasks = [asyncio.create_task(notifications.listen()), asyncio.create_task(audit.keep_writing())]
@@ -180,6 +180,7 @@ async def _running(
                 traced(runtime.settings.traces, "api"),
                 monitored(runtime.settings.monitoring, _probes(runtime, notifications)),
             ):
+                ready()
                 yield
         finally:
             await watch.stop()

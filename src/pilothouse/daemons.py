@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 
 import structlog
 import uvloop
@@ -32,21 +32,22 @@ def run_worker(settings: Settings, *, database_url: str, name: str = "") -> None
     """Carry out operations until SIGTERM or SIGINT, then drain; for ``name`` see Runner."""
     raise_open_files()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_answering(_work(settings, database_url, name)))
+        runner.run(_answering(lambda ready: _work(settings, database_url, name, ready)))
 
 
 def run_observer(settings: Settings, *, database_url: str) -> None:
     """Maintain the release index until SIGTERM or SIGINT, then give its clusters to other observers."""
     raise_open_files()
-    asyncio.run(_answering(_observe(settings, database_url)))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_answering(lambda ready: _observe(settings, database_url, ready)))
 
 
-async def _answering(work: Coroutine[None, None, None]) -> None:
-    with answering():
-        await work
+async def _answering(work: Callable[[Callable[[], None]], Coroutine[None, None, None]]) -> None:
+    with answering() as ready:
+        await work(ready)
 
 
-async def _work(settings: Settings, database_url: str, name: str) -> None:
+async def _work(settings: Settings, database_url: str, name: str, ready: Callable[[], None]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -83,7 +84,12 @@ async def _work(settings: Settings, database_url: str, name: str) -> None:
             traced(settings.traces, "worker"),
             monitored(settings.monitoring, Probes(not_ready=runtime.engine_not_ready, gauges=no_gauges)),
         ):
-            await Runner(runtime.database, queue, Actions(shared), index_writer, settings, name=name).run(stop)
+            runner = Runner(runtime.database, queue, Actions(shared), index_writer, settings, name=name)
+            saying = asyncio.create_task(_say_ready(ready, runner.started, warming))
+            try:
+                await runner.run(stop)
+            finally:
+                saying.cancel()
         if warming.done():
             warming.result()
     finally:
@@ -91,6 +97,18 @@ async def _work(settings: Settings, database_url: str, name: str) -> None:
             task.cancel()
         await asyncio.gather(warming, telling, return_exceptions=True)
         await runtime.close()
+
+
+async def _say_ready(
+    ready: Callable[[], None], started: asyncio.Event, warming: asyncio.Task[None] | None = None
+) -> None:
+    """Tell the supervisor when the process does its work; if it cannot get warm, others tell that."""
+    if warming is not None:
+        await asyncio.wait([warming])
+        if warming.cancelled() or warming.exception() is not None:
+            return
+    await started.wait()
+    ready()
 
 
 async def _warm(runtime: Runtime, stop: asyncio.Event) -> None:
@@ -105,7 +123,7 @@ async def _warm(runtime: Runtime, stop: asyncio.Event) -> None:
     freeze_gc()
 
 
-async def _observe(settings: Settings, database_url: str) -> None:
+async def _observe(settings: Settings, database_url: str, ready: Callable[[], None]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -121,6 +139,10 @@ async def _observe(settings: Settings, database_url: str) -> None:
 
         runtime.note_build("observer")
         with monitored(settings.monitoring, Probes(not_ready=not_ready, gauges=no_gauges)):
-            await observer.run(stop)
+            saying = asyncio.create_task(_say_ready(ready, observer.started))
+            try:
+                await observer.run(stop)
+            finally:
+                saying.cancel()
     finally:
         await runtime.close()

@@ -28,8 +28,8 @@ class ManagedProcess:
     """A child process. ``env`` may be a function, called at every start; without it the child inherits ours.
 
     ``wait_until_ready`` returns when the part serves; it is cancelled when the part dies or ``ready_seconds`` pass.
-    Without it a part counts as ready when it runs. Standard output and error are ours. With ``liveness`` its event loop
-    must answer, as ``liveness.answering`` does.
+    With ``liveness`` its event loop must answer, as ``liveness.answering`` does, and the part must say that it is ready
+    before it is asked from outside. Without either it counts as ready when it runs. Standard output and error are ours.
     """
 
     name: str
@@ -185,7 +185,7 @@ class ProcessKeeper(Keeper):
             except OSError as error:
                 return str(error)
             self.announce("part_started", child.pid)
-            beside = {asyncio.create_task(self._become_ready(child.pid))}
+            beside = {asyncio.create_task(self._become_ready(child.pid, pulse))}
             if pulse is not None:
                 beside.add(asyncio.create_task(self._kill_when_silent(child, pulse)))
             self.reap()
@@ -217,16 +217,18 @@ class ProcessKeeper(Keeper):
             self.announce("part_silent", child.pid, why)
             self._kill_group(child)
 
-    async def _become_ready(self, pid: int) -> None:
+    async def _become_ready(self, pid: int, pulse: Pulse | None) -> None:
         why = ""
-        if self._part.wait_until_ready is not None:
-            try:
-                async with asyncio.timeout(self._part.ready_seconds):
+        try:
+            async with asyncio.timeout(self._part.ready_seconds):
+                if pulse is not None:
+                    await pulse.ready.wait()
+                if self._part.wait_until_ready is not None:
                     await self._part.wait_until_ready()
-            except TimeoutError:
-                why = f"not ready after {self._part.ready_seconds:g} s"
-            except Exception as error:  # noqa: BLE001 (the probe is the caller's; its failure is the part's)
-                why = f"{type(error).__name__}: {error}"
+        except TimeoutError:
+            why = f"not ready after {self._part.ready_seconds:g} s"
+        except Exception as error:  # noqa: BLE001 (the probe is the caller's; its failure is the part's)
+            why = f"{type(error).__name__}: {error}"
         self.announce("part_not_ready" if why else "part_ready", pid, why)
         if self.ready.done():
             return

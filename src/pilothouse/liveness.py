@@ -4,6 +4,7 @@ Both use a socket pair, one end of which the process inherits. The loop itself a
 stopped, holds the interpreter's lock forever, or blocks the loop does not answer. Invariants:
 
 - A process that starts slowly does not count as hanging: silence counts from its first answer on.
+- Whether a process is ready it says itself, once, over the same sockets: whoever answers at its port may be another.
 - Only time in which the supervisor itself ran counts. After a pause of the machine, or of the supervisor alone, every
   process has its full time again.
 """
@@ -14,7 +15,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, Self
@@ -26,6 +27,7 @@ _ASK_SECONDS: Final = 1.0
 #: A look that is later than this after the one before says that the supervisor did not run in between.
 _LATE_SECONDS: Final = 3.0
 _PR_SET_PDEATHSIG: Final = 1
+_HERE, _READY = b".", b"r"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,8 @@ class Pulse:
         self._ours, self._theirs = socket.socketpair()
         self._ours.setblocking(False)
         self._heard = False
+        #: The process has said that it does its work.
+        self.ready = asyncio.Event()
 
     def __enter__(self) -> Self:
         return self
@@ -90,16 +94,21 @@ class Pulse:
             answer = b""
         if answer:
             self._heard = True
+            if _READY in answer:
+                self.ready.set()
         else:  # closed: no further answer will come, and the socket would be readable for ever
             asyncio.get_running_loop().remove_reader(self._ours.fileno())
 
 
 @contextmanager
-def answering() -> Iterator[None]:
-    """Let the running event loop answer the supervisor that started this process; without one, do nothing."""
+def answering() -> Iterator[Callable[[], None]]:
+    """Let the running event loop answer the supervisor that started this process; without one, do nothing.
+
+    Yields the function to call, in that loop, when the process does its work.
+    """
     number = os.environ.pop(VARIABLE, "")
     if not number:
-        yield
+        yield lambda: None
         return
     channel = socket.socket(fileno=int(number))
     channel.setblocking(False)
@@ -107,17 +116,22 @@ def answering() -> Iterator[None]:
     loop = asyncio.get_running_loop()
     loop.add_reader(channel.fileno(), _answer, loop, channel)
     try:
-        yield
+        yield lambda: _say_ready(channel)
     finally:
         loop.remove_reader(channel.fileno())
         channel.close()
+
+
+def _say_ready(channel: socket.socket) -> None:
+    with suppress(OSError):  # the supervisor is gone, and we go with it
+        channel.send(_READY)
 
 
 def _answer(loop: asyncio.AbstractEventLoop, channel: socket.socket) -> None:
     try:
         question = channel.recv(256)
         if question:
-            channel.send(b".")
+            channel.send(_HERE)
             return
     except BlockingIOError:
         return

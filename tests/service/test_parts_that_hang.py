@@ -23,7 +23,7 @@ import asyncio, time
 from pilothouse.liveness import answering
 
 async def work():
-    with answering():
+    with answering() as ready:
         await asyncio.sleep({answers_seconds})
         {then}
         await asyncio.sleep(60)
@@ -53,6 +53,18 @@ def test_a_part_that_hangs_is_killed_and_started_again(supervise: Callable[..., 
     assert gone(first)
     assert not gone(second)
     assert supervised.end() == 0
+
+
+def test_a_part_is_ready_when_it_says_so_and_not_when_it_runs(supervise: Callable[..., Supervised]):
+    supervised = supervise(_part("ready()", answers_seconds=2.5), _part() | {"name": "worker"})
+    started = supervised.until("part_started", "api")[0]
+
+    assert supervised.until("part_ready", "api")[0] - started >= 2.5
+    supervised.pid("worker")
+    time.sleep(2.5)
+
+    assert supervised.end() == 0
+    assert supervised.order("part_ready") == ["api"]
 
 
 def test_a_part_that_starts_slowly_is_left_alone(supervise: Callable[..., Supervised]):

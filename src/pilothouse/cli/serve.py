@@ -11,9 +11,7 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
-from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -108,43 +106,47 @@ def _supervise(settings: Settings, url: str, postgres: EmbeddedPostgres | None, 
         silent_seconds=settings.supervisor.silent_seconds, start_seconds=settings.supervisor.start_seconds
     )
     parent = ["--parent", str(os.getpid())]
-    monitoring = _monitoring(settings)
+    api, observer, worker = _monitoring(settings)
+    start_seconds = settings.supervisor.start_seconds
     parts: list[ManagedProcess | WatchedService] = [
         ManagedProcess(
             name="api",
             argv=[*_COMMAND, "api", *parent],
-            env=environment | next(monitoring),
+            env=environment | api,
             wait_until_ready=lambda: _answers(listening[0]),
+            ready_seconds=start_seconds,
             stop_seconds=15.0,
-            liveness=liveness,
-        ),
-        ManagedProcess(
-            name="observer",
-            argv=[*_COMMAND, "observer", *parent],
-            env=environment | next(monitoring),
-            stop_seconds=10.0,
             liveness=liveness,
         ),
         ManagedProcess(
             name="worker",
             # Nobody else's worker has this name: what its last life held, the next may take without waiting.
             argv=[*_COMMAND, "worker", *parent, "--name", f"{socket.gethostname()}-{secrets.token_hex(4)}"],
-            env=environment | next(monitoring),
+            env=environment | worker,
+            ready_seconds=start_seconds,
             stop_seconds=settings.worker.drain_seconds + 10.0,
             # Operations wait for it, and one that kills it again and again is given up after a few times.
             backoff=Backoff(forget_after=_WORKER_LIVES_SECONDS),
             liveness=liveness,
         ),
+        ManagedProcess(
+            name="observer",
+            argv=[*_COMMAND, "observer", *parent],
+            env=environment | observer,
+            ready_seconds=start_seconds,
+            stop_seconds=10.0,
+            liveness=liveness,
+        ),
     ]
     if postgres is not None:
         parts.insert(0, WatchedService(name="postgres", service=postgres))
-    Supervisor(parts, on_event=lambda event: _announce(event, listening)).run()
+    Supervisor(parts, on_event=_Announcer(listening, last=parts[-1].name)).run()
 
 
-def _monitoring(settings: Settings) -> Iterator[dict[str, str]]:
-    """Yield the port for metrics of one part after the other: what they have in common would be one too few."""
+def _monitoring(settings: Settings) -> list[dict[str, str]]:
+    """Return the ports for metrics of API, observer and worker: what they have in common would be one too few."""
     first = settings.monitoring.port
-    return ({"PILOTHOUSE_MONITORING__PORT": str(port if first else 0)} for port in count(first))
+    return [{"PILOTHOUSE_MONITORING__PORT": str(first + offset if first else 0)} for offset in range(3)]
 
 
 def notify_systemd(message: str) -> None:
@@ -155,6 +157,7 @@ def notify_systemd(message: str) -> None:
     address = os.environ.get("NOTIFY_SOCKET", "")
     if address:
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+            channel.setblocking(False)  # who does not listen must not keep us from the parts
             channel.sendto(message.encode(), address.replace("@", "\0", 1) if address.startswith("@") else address)
 
 
@@ -190,7 +193,27 @@ async def _is_well(endpoint: Endpoint) -> bool:
         writer.close()
 
 
-def _announce(event: ProcessEvent, listening: list[Endpoint]) -> None:
-    if event.part == "worker" and event.kind == "part_ready":
-        notify_systemd("READY=1")
-        log.info("serving", urls=[endpoint.url for endpoint in listening], stop="Ctrl-C")
+class _Announcer:
+    """Tell systemd, and whoever reads the log, when everything does its work, and systemd what does not since."""
+
+    def __init__(self, listening: list[Endpoint], *, last: str) -> None:
+        """``last``: the part that is started when all others are ready."""
+        self._listening = listening
+        self._last = last
+        self._failing: dict[str, str] = {}
+
+    def __call__(self, event: ProcessEvent) -> None:
+        """Take note of an event of the supervisor."""
+        if event.kind == "part_ready":
+            if self._failing.pop(event.part, ""):
+                self._say()
+        elif event.kind in {"part_died", "part_not_ready"}:
+            self._failing[event.part] = f"{event.part}: {event.detail or event.kind}"
+            self._say()
+        if event.part == self._last and event.kind == "part_ready":
+            notify_systemd("READY=1")
+            log.info("serving", urls=[endpoint.url for endpoint in self._listening], stop="Ctrl-C")
+
+    def _say(self) -> None:
+        failing = ", ".join(self._failing.values())
+        notify_systemd(f"STATUS=not ready: {failing}" if failing else "STATUS=ready")

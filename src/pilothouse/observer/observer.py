@@ -44,6 +44,8 @@ class Observer:
         self._wake = asyncio.Event()
         self._swept_at: float | None = None
         self._shared_at: float | None = None
+        #: It has taken its share of the clusters.
+        self.started = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Watch until ``stop`` is set, then release everything at once."""
@@ -74,6 +76,7 @@ class Observer:
             try:
                 await self._share()
                 self._shared_at = asyncio.get_running_loop().time()
+                self.started.set()
             except DatabaseUnavailable as error:
                 # The leases may lapse and another observer take over: two at the same cluster do no harm.
                 log.warning("database_unavailable", cause=str(error))

@@ -72,6 +72,8 @@ class Runner:
         self._slots = Slots(self._settings.operations, waiting=self._settings.waiting)
         self._supervised_name = name
         self._name = f"{name or socket.gethostname()}:{os.getpid()}"
+        #: It takes operations.
+        self.started = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop`` is set and the running operations have ended or were handed back."""
@@ -87,6 +89,7 @@ class Runner:
         slots = [asyncio.create_task(self._work(number, stop)) for number in range(most)]
         WORKER_SLOTS.set(self._settings.operations)
         log.info("worker_started", worker=self._name, slots=len(slots))
+        self.started.set()
         stopping = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait([stopping, *slots, *helpers], return_when=asyncio.FIRST_COMPLETED)
