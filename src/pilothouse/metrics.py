@@ -32,6 +32,12 @@ EVENT_LOOP_BLOCKED: Final = Gauge(
     "The longest time in the last minute for which the process answered nothing; 0 for parts that do not measure it.",
     registry=REGISTRY,
 )
+READY: Final = Gauge(
+    "pilothouse_ready", "1 if the process can do its work, as /readyz says; the log says why not.", registry=REGISTRY
+)
+DATA_FOLDER_FREE: Final = Gauge(
+    "pilothouse_data_folder_free_bytes", "What is free on the file system of the data folder.", registry=REGISTRY
+)
 
 HTTP_SECONDS: Final = Histogram(
     "http_server_request_duration_seconds",

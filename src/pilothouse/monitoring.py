@@ -20,7 +20,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from pilothouse.errors import DatabaseUnavailable, InvalidSettings
-from pilothouse.metrics import REGISTRY
+from pilothouse.metrics import READY, REGISTRY
 from pilothouse.settings import MonitoringSettings
 
 T = TypeVar("T")
@@ -87,6 +87,7 @@ class _Server(ThreadingHTTPServer):
         self.probes, self._loop = probes, loop
         self._open: dict[socket.socket, None] = {}
         self._changing = threading.Lock()
+        self._not_ready = ""
         super().__init__((host, port), _Handler)
 
     def ask(self, question: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -96,6 +97,23 @@ class _Server(ThreadingHTTPServer):
             return future.result(_LOOP_SECONDS)
         finally:
             future.cancel()
+
+    def find_not_ready(self) -> str:
+        """Return why the process is not ready, which a change of also goes to the log; empty if it is."""
+        try:
+            reason = self.ask(self.probes.not_ready)
+        except TimeoutError:
+            reason = f"no answer within {_LOOP_SECONDS:g} s"
+        except DatabaseUnavailable as error:
+            reason = str(error)
+        READY.set(not reason)
+        with self._changing:
+            before, self._not_ready = self._not_ready, reason
+        if reason and not before:
+            log.warning("not_ready", cause=reason)
+        elif before and not reason:
+            log.info("ready_again", cause=before)
+        return reason
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve the connection in a thread; if there are too many, end the oldest."""
@@ -157,20 +175,17 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.OK, "ok\n")
 
     def _ready(self) -> None:
-        try:
-            reason = self.server.ask(self.server.probes.not_ready)
-        except TimeoutError:
-            reason = f"no answer within {_LOOP_SECONDS:g} s"
-        except DatabaseUnavailable as error:
-            reason = str(error)
+        reason = self.server.find_not_ready()
         self._send(HTTPStatus.SERVICE_UNAVAILABLE if reason else HTTPStatus.OK, f"{reason or 'ok'}\n")
 
     def _metrics(self) -> None:
         up = GaugeMetricFamily("pilothouse_database_up", "1 if the database answers this process.", value=1)
         try:
             gauges = [up, *self.server.ask(self.server.probes.gauges)]
+            self.server.find_not_ready()
         except (TimeoutError, DatabaseUnavailable):
             gauges = [GaugeMetricFamily(up.name, up.documentation, value=0)]
+            READY.set(0)
         encode, content_type = choose_encoder(self.headers.get("Accept", ""))
         self._send(HTTPStatus.OK, encode(_Collected(gauges)), content_type)
 

@@ -14,6 +14,7 @@ from pilothouse.kubernetes.addresses import resolve_server
 from pilothouse.kubernetes.client_cache import ClusterClients
 from pilothouse.metrics import BUILD_INFO
 from pilothouse.services.clusters import Clusters
+from pilothouse.services.free_space import FreeSpace
 from pilothouse.settings import Settings
 from pilothouse.store import schema_revision
 from pilothouse.store.database import Database
@@ -29,17 +30,19 @@ class Runtime:
     clients: ClusterClients
     clusters: Clusters
     engine: EnginePool
+    space: FreeSpace
 
     async def not_ready(self) -> str:
         """Return what this process lacks to do its work; empty if nothing; raises DatabaseUnavailable."""
         async with self.database.autocommit() as connection:
-            return (await schema_revision.find_schema(connection)).problem
+            problem = (await schema_revision.find_schema(connection)).problem
+        return problem or await self.space.database_problem()
 
     async def engine_not_ready(self) -> str:
         """Return the same for a process that calls Helm."""
         if not self.engine.versions:
             return "no Helm engine is running"
-        return await self.not_ready()
+        return await self.space.folder_problem() or await self.not_ready()
 
     def note_build(self, part: str) -> None:
         """Set the metric that tells which versions run as which part."""
@@ -83,6 +86,7 @@ def build_runtime(
                 kubeconfig, settings.cluster, look_up=clients.resolver.of(project)
             ),
         ),
+        space=FreeSpace(database, settings.data_dir),
     )
 
 

@@ -134,6 +134,8 @@ class Database:
                     "something that this refers to was deleted at the same moment; nothing was written: "
                     f"{error.orig.diag.message_detail or _cause(error)}"
                 ) from error
+            if isinstance(error.orig, psycopg.errors.DiskFull):
+                raise DatabaseUnavailable(f"PostgreSQL has no room to write: {_cause(error)}") from error
             broken = error.connection_invalidated or isinstance(error, InterfaceError | OperationalError)
             if not (broken or isinstance(error.orig, _PASSES)):
                 raise
