@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -236,6 +237,24 @@ def test_a_server_that_cannot_be_reached_is_named_and_only_the_log_has_the_cause
         assert not any(word in told for word in ("refused", "TLS", "certificate"))
     log = (server.data_dir.parent / "serve.log").read_text()
     assert all(cause in log for cause in (*places.values(), "certificate is not trusted"))
+
+
+def test_the_command_line_names_the_request_of_a_failure(
+    server: RunningServer, document: dict[str, Any], tmp_path: Path
+):
+    file = tmp_path / "kubeconfig"
+    file.write_text(spoiled(document, "cluster", server=f"https://127.0.0.1:{free_port()}"))
+
+    done = server.command("cluster", "add", fresh_name(), "--kubeconfig", str(file))
+
+    assert (done.returncode, done.stdout) == (1, "")
+    told = re.fullmatch(
+        r"pilothouse: .*cannot be reached as a Kubernetes API server.*\(in the server's log: request (\S+)\)\n",
+        done.stderr,
+    )
+    assert told is not None, done.stderr
+    log = (server.data_dir.parent / "serve.log").read_text()
+    assert any("Connection refused" in line and told[1] in line for line in log.splitlines())
 
 
 def test_credentials_never_appear_in_an_answer(

@@ -128,6 +128,9 @@ def test_the_life_of_an_access_key(server: RunningServer):
     assert run(server, "accesskey", "show", key).returncode == 1
     table = run(person.server, "accesskey", "create", "--days", "7", "--password-stdin", typed=f"{PASSWORD}\n")
     assert re.search(r"secret key  [A-Za-z0-9]{40}  \(shown only now\)", table.stdout)
+    (own_key,) = [one for one in answer(person.server, "accesskey", "list") if one["expires_at"]]
+    assert own_key["access_key"] in table.stdout
+    assert own_key["expires_at"][:10] in table.stdout, table.stdout
 
 
 def test_the_life_of_a_project(server: RunningServer):

@@ -207,7 +207,10 @@ class Client:
             )
         if status == HTTPStatus.UNAUTHORIZED and proven:
             return NotLoggedIn(text + self._advice())
-        return ServerRefused(reword(text), status=status, code=code)
+        text = reword(text)
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR and (request_id := answer.headers.get("X-Request-Id")):
+            text += f" (in the server's log: request {request_id})"
+        return ServerRefused(text, status=status, code=code)
 
     def _advice(self) -> str:
         """Return what to type after the server did not accept the credentials."""

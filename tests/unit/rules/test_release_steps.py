@@ -67,6 +67,7 @@ def release(folder: Path, version: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_one_command_makes_version_changelog_commit_and_tag(copy: Path):
+    told = [" ".join(file.read_text().split()) for file in (copy / "changes").glob("*.md")]
     done = release(copy, "99.1.0")
 
     assert done.returncode == 0, done.stderr
@@ -77,6 +78,8 @@ def test_one_command_makes_version_changelog_commit_and_tag(copy: Path):
     chart = yaml.safe_load((copy / "deploy/chart/pilothouse/Chart.yaml").read_text())
     assert (chart["version"], chart["appVersion"]) == ("99.1.0", "99.1.0")
     assert re.search(r"^## 99\.1\.0 \(\d{4}-\d\d-\d\d\)$", (copy / "CHANGELOG.md").read_text(), re.MULTILINE)
+    changelog = " ".join((copy / "CHANGELOG.md").read_text().split())
+    assert [one for one in told if one not in changelog] == []
     assert list((copy / "changes").glob("*.md")) == []
     again = release(copy, "99.1.0")
     assert (again.returncode, "not newer than 99.1.0" in again.stderr) == (1, True)

@@ -57,7 +57,7 @@ def create(
     if password_stdin or not client_of(context).credentials.token:
         body["password"] = ask("Your password", from_stdin=password_stdin)
     row = client_of(context).call("POST", "/api/v1/accesskeys", body=body)
-    print_rows([row], _MADE, output, single=True)
+    print_rows([row], (*_MADE, "expires_at") if days else _MADE, output, single=True)
     if output is Output.TABLE:
         echo(f"secret key  {row['secret_key']}  (shown only now)")
 
