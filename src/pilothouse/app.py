@@ -258,7 +258,7 @@ def _identity_services(
     tokens = Tokens(database, passwords, settings.identity, audit)
     return (
         tokens,
-        DeviceLogIns(database, tokens, audit, people=devices),
+        DeviceLogIns(database, tokens, audit, often=settings.identity.logins_per_second, people=devices),
         sessions,
         SingleSignOn(runtime.keys, sessions, settings.oidc, audit, people=people),
         Projects(database, region=settings.region),

@@ -338,6 +338,29 @@ def test_an_id_token_counts_once(signed_on: SignedOn):
         assert wait_for(lambda: connection.execute(failed).fetchall())
 
 
+def test_log_ins_of_one_person_are_counted(provider: DeviceProvider):
+    with open_folder() as folder:
+        described = folder / "providers.yaml"
+        corp = {"name": "corp", "issuer": provider.issuer, "device_client_id": TERMINAL, "scopes": ["openid", "groups"]}
+        described.write_text(yaml.safe_dump({"providers": [corp]}))
+        environment = {
+            "PILOTHOUSE_OIDC__FILE": str(described),
+            "PILOTHOUSE_OIDC__ALLOW_LOOPBACK": "true",
+            "PILOTHOUSE_IDENTITY__LOGINS_PER_SECOND": "0.001",
+        }
+        with run_server(folder, kubeconfig=None, environment=environment) as server:
+            limited = SignedOn(server, provider)
+            limited.group("pilothouse-readers", "CCE ReadOnlyAccess", server.project_id)
+            assert limited.exchange(provider.tokens("dave")).status_code == 201
+
+            again = limited.exchange(provider.tokens("dave"))
+
+            assert again.status_code == 429, again.text
+            assert "this user has sent more log-ins" in again.text
+            assert int(again.headers["retry-after"]) > 60
+            assert limited.exchange(provider.tokens("erin")).status_code == 201
+
+
 def test_an_id_token_is_no_bearer_token_and_an_old_one_is_no_log_in(signed_on: SignedOn):
     given = signed_on.provider.tokens("bob")
     refusal = signed_on.ask(given["id_token"])

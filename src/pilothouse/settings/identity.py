@@ -70,9 +70,9 @@ class IdentitySettings(Group):
     logins_per_second: float = Field(
         5.0,
         ge=0,
-        description="log-ins with a password from one address, by each API process, those of ten seconds at once; "
-        "one more is answered 429. Somebody who tries one password with every user is slowed, a site of people or "
-        "machines is not; 0: no limit",
+        description="log-ins with a password from one address, and of one person from a terminal at an identity "
+        "provider, by each API process, those of ten seconds at once; one more is answered 429. Somebody who tries one "
+        "password with every user is slowed, a site of people or machines is not; 0: no limit",
     )
     password_queue_seconds: float = Field(5.0, gt=0, description="how long a log-in waits for its turn before 429")
 

@@ -5,18 +5,22 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from pilothouse.errors import NotAuthenticated, NotFound, ProviderUnavailable
+from pilothouse.errors import Busy, NotAuthenticated, NotFound, ProviderUnavailable
+from pilothouse.metrics import THROTTLED
 from pilothouse.services.admin.audit import Audit
 from pilothouse.services.identity.tokens import IssuedToken, Tokens
+from pilothouse.shares import Rate
 from pilothouse.store import exchanged_tokens
 from pilothouse.store.audit import Outcome, Somebody
 from pilothouse.store.database import Database
 
 if TYPE_CHECKING:  # loaded where providers are set up, and nowhere else
     from pilothouse.oidc.device_flow import DeviceFlow
+    from pilothouse.oidc.verification import Statement
     from pilothouse.services.identity.oidc_users import OidcUsers
 
 _CREATE: Final = "iam:tokens:create"
+_BURST_SECONDS: Final = 10
 
 
 @dataclass(frozen=True)
@@ -47,9 +51,11 @@ class DeviceLogIns:
         tokens: Tokens,
         notes: Audit,
         *,
+        often: float,
         people: "tuple[DeviceFlow, OidcUsers] | None" = None,
     ) -> None:
-        """Have no providers without ``people``."""
+        """Have no providers without ``people``; ``often``: how many log-ins of a person in a second, 0: any number."""
+        self._rate = Rate(often, burst=often * _BURST_SECONDS, what="log-ins", whose="this user")
         self._database = database
         self._tokens = tokens
         self._notes = notes
@@ -72,14 +78,23 @@ class DeviceLogIns:
         flow, users = self._people
         try:
             statement = await flow.accept(name, id_token=given.id_token, access_token=given.access_token, source=source)
+            self._count(statement)
             await self._claim(given, until=flow.takes_until(statement))
-        except (NotAuthenticated, ProviderUnavailable) as error:
+        except (NotAuthenticated, ProviderUnavailable, Busy) as error:
             self._notes.note(Somebody(source=source), _CREATE, outcome=Outcome.FAILED, detail=f"{name}: {error}")
             raise
         row = await users.log_in(statement, source, request_id=request_id)
         return await self._tokens.issue_for(
             row, proved_at=statement.proved_at, detail=f"at {name}", source=source, request_id=request_id
         )
+
+    def _count(self, statement: "Statement") -> None:
+        """Count a log-in for the person, from whatever address; raise Busy, before its ID token is used up."""
+        try:
+            self._rate.take(f"{statement.provider.issuer} {statement.claims['sub']}")
+        except Busy:
+            THROTTLED.labels("login").inc()
+            raise
 
     async def _claim(self, given: GivenTokens, *, until: float) -> None:
         """Take an ID token that was proved; raise NotAuthenticated if it was taken before.
