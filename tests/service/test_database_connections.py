@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import selectors
 import time
 import warnings
 from collections.abc import Callable
@@ -188,3 +189,43 @@ async def test_living_workers_are_counted(database: Database):
         await asyncio.gather(listening, return_exceptions=True)
         await other.close()
     assert await becomes(before)
+
+
+def test_who_waits_for_notifications_sleeps(database_url: str):
+    """The event loop of a process that only listens has nothing to do ten times a second."""
+    turns = 0
+
+    class Counted(selectors.DefaultSelector):
+        def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+            nonlocal turns
+            turns += 1
+            return super().select(timeout)
+
+    async def listen() -> tuple[int, list[str]]:
+        heard: asyncio.Queue[str] = asyncio.Queue()
+        database = Database(database_url)
+
+        async def hear() -> None:
+            async for payload in database.notifications("quiet_channel"):
+                await heard.put(payload)
+
+        hearing = asyncio.create_task(hear())
+        await asyncio.sleep(1)
+        before = turns
+        await asyncio.sleep(3)
+        quiet = turns - before
+        async with database.autocommit() as connection:
+            await connection.execute(text("SELECT pg_notify('quiet_channel', 'first')"))
+            await connection.execute(text("SELECT pg_notify('quiet_channel', 'second')"))
+        async with asyncio.timeout(4):
+            both = [await heard.get(), await heard.get()]
+        hearing.cancel()
+        await asyncio.gather(hearing, return_exceptions=True)
+        await database.close()
+        return quiet, both
+
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(Counted())) as runner:
+        quiet, heard = runner.run(listen())
+
+    assert heard == ["first", "second"]
+    assert quiet <= 6, f"{quiet} turns of the loop in 3 s"

@@ -114,9 +114,9 @@ class Place:
 
     async def state(self) -> cluster_watches.ClusterWatchRow:
         async with self.database.autocommit() as connection:
-            found = await cluster_watches.find_cluster_watch(connection, self.cluster_id)
+            found = await clusters.find_watched(connection, self.cluster_id)
         assert found is not None
-        return found
+        return found[0]
 
     async def until_shown(self, **expected: list[tuple[int, str]]) -> None:
         await eventually(self.shown, lambda found: found == expected)

@@ -27,6 +27,9 @@ from pilothouse.store.database import Database, Transaction
 log = structlog.get_logger(__name__)
 
 _SWEEP_SECONDS = 600.0
+#: Pages of lists that are written at a time: fewer than the pool keeps connections, because each new one costs as much
+#: as a page. What waits for its cluster does not count.
+_PAGES_AT_ONCE = 4
 
 
 class Observer:
@@ -41,6 +44,7 @@ class Observer:
         self._name = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._watchers: dict[str, asyncio.Task[None]] = {}
         self._confirmations = Confirmations()
+        self._turns = asyncio.Semaphore(_PAGES_AT_ONCE)
         self._wake = asyncio.Event()
         self._swept_at: float | None = None
         self._shared_at: float | None = None
@@ -122,6 +126,7 @@ class Observer:
                 self._index,
                 self._settings,
                 confirmations=self._confirmations,
+                turns=self._turns,
             ).run()
         finally:
             if looks is not None:

@@ -10,6 +10,7 @@ A list brings the index to one resourceVersion, a watch applies what follows. In
 """
 
 import asyncio
+import random
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 
@@ -18,19 +19,19 @@ import structlog
 from pilothouse.errors import Busy, ClusterDenied, ClusterUnavailable, DatabaseUnavailable, NotFound, PilothouseError
 from pilothouse.kubernetes.api_client import ListExpired
 from pilothouse.kubernetes.client import ClusterClient, Secret
-from pilothouse.kubernetes.watch import WatchBatch, watch_releases
+from pilothouse.kubernetes.watch import SecretChange, WatchBatch, watch_releases
 from pilothouse.metrics import INDEX_LISTS
 from pilothouse.observer.admission import Admission
 from pilothouse.observer.confirmations import Confirmations
 from pilothouse.observer.notices import Notices
 from pilothouse.services.clusters import Clusters
-from pilothouse.services.releases.index import ReleaseIndex, gone, see
+from pilothouse.services.releases.index import ReleaseIndex, see
 from pilothouse.settings import ObserverSettings
-from pilothouse.store import cluster_watches
+from pilothouse.store import cluster_watches, clusters
 from pilothouse.store import release_index as store
 from pilothouse.store.cluster_watches import ClusterWatchRow
 from pilothouse.store.database import Database
-from pilothouse.store.release_index import NewRevision
+from pilothouse.store.release_index import DeletedSecret, NewRevision, SeenSecret
 from pilothouse.store.texts import sanitize
 
 log = structlog.get_logger(__name__)
@@ -48,6 +49,11 @@ _LONGEST_LIST_SECONDS = 600.0
 _TRUNCATED_SECONDS = 600.0
 #: A server that ends each watch at once must not be asked as fast as it can answer.
 _SHORTEST_WATCH_SECONDS = 1.0
+#: Between two turns of whatever else the process does.
+_LONGEST_HOLD_SECONDS = 0.002
+_SHORTEST_PART = 0.8
+
+_Found = tuple[SeenSecret, Secret]
 
 
 class ResourceVersionRegressed(Exception):
@@ -66,13 +72,16 @@ class Watcher:
         settings: ObserverSettings,
         *,
         confirmations: Confirmations,
+        turns: asyncio.Semaphore,
     ) -> None:
+        """Share ``turns``, which limit how many pages are written to the index side by side."""
         self._cluster_id = cluster_id
         self._database = database
         self._clusters = clusters
         self._index = index
         self._settings = settings
         self._confirmations = confirmations
+        self._turns = turns
         self._notices = Notices(cluster_id)
         self._list_due = False
         self._listed_at = 0.0
@@ -107,14 +116,11 @@ class Watcher:
     async def _round(self) -> bool:
         """List if one is due, then run one window of the watch; return False if the cluster is no longer registered."""
         async with self._database.autocommit() as connection:
-            progress = await cluster_watches.find_cluster_watch(connection, self._cluster_id)
-            if progress is None:
-                return False
-            try:
-                cluster = await self._clusters.reach(self._cluster_id, project_id=None, tx=connection)
-            except NotFound:
-                return False
-        client = self._clusters.client(cluster)
+            found = await clusters.find_watched(connection, self._cluster_id)
+        if found is None:
+            return False
+        progress, row = found
+        client = self._clusters.client(self._clusters.open(self._cluster_id, row))
         try:
             if self._list_due or not progress.resource_version or self._is_stale(progress):
                 async with asyncio.timeout(_LONGEST_LIST_SECONDS):
@@ -153,11 +159,12 @@ class Watcher:
                 version = page.resource_version
                 if version < progress.resource_version:
                     raise ResourceVersionRegressed
-                secrets = [secret for secret in page.secrets if see(secret) is not None]
+                found = [(seen, secret) for secret in page.secrets if (seen := see(secret)) is not None]
                 room = self._settings.rows_per_cluster - len(kept)
-                admission.truncated |= len(secrets) > room
-                kept.update(map(_key, secrets[:room]))
-                decoded += await self._index_page(secrets[:room], progress, admission)
+                admission.truncated |= len(found) > room
+                kept.update(_key(seen) for seen, _ in found[:room])
+                async with self._turns:
+                    decoded += await self._index_page(found[:room], progress, admission)
                 if admission.truncated:
                     break
         async with self._database.transaction() as tx:
@@ -176,16 +183,16 @@ class Watcher:
             self._notices.warn("index_truncated", secrets=len(kept))
         log.debug("cluster_listed", cluster_id=self._cluster_id, secrets=len(kept), decoded=decoded, gone=deleted)
 
-    async def _index_page(self, secrets: Sequence[Secret], progress: ClusterWatchRow, admission: Admission) -> int:
+    async def _index_page(self, found: Sequence[_Found], progress: ClusterWatchRow, admission: Admission) -> int:
         """Write new revisions of the Secrets to the index, and return their number."""
-        rows = await self._read_unknown(secrets, progress.epoch)
+        rows = await self._read_unknown(found, progress.epoch)
         async with self._database.transaction() as tx:
             await cluster_watches.hold(tx, self._cluster_id)
             await store.apply_revisions(tx, self._cluster_id, await admission.admit(tx, rows), epoch=progress.epoch)
         return len(rows)
 
     async def _watch(self, client: ClusterClient, progress: ClusterWatchRow) -> None:
-        window = self._settings.window_seconds
+        window = spread_window(self._settings.window_seconds)
         version, changes = progress.resource_version, 0
         admission = Admission(self._cluster_id, self._settings)
         began = asyncio.get_running_loop().time()
@@ -213,9 +220,14 @@ class Watcher:
         if not batch.changes:
             self._confirmations.add(self._cluster_id, epoch=epoch, resource_version=batch.resource_version)
             return
-        last = {_key(change.secret): change for change in batch.changes}
-        deleted = [dead for change in last.values() if change.gone and (dead := gone(change.secret)) is not None]
-        rows = await self._read_unknown([change.secret for change in last.values() if not change.gone], epoch)
+        last: dict[tuple[str, str], tuple[SeenSecret, SecretChange]] = {}
+        for change in batch.changes:
+            if (seen := see(change.secret)) is not None:
+                last[_key(seen)] = seen, change
+        deleted = [DeletedSecret(**vars(seen)) for seen, change in last.values() if change.gone]
+        rows = await self._read_unknown(
+            [(seen, change.secret) for seen, change in last.values() if not change.gone], epoch
+        )
         several = rows or deleted
         async with self._database.transaction() if several else self._database.autocommit() as tx:
             # first the row that the removal of a cluster deletes first: nobody waits in a circle
@@ -226,25 +238,28 @@ class Watcher:
                 await cluster_watches.note_truncated(tx, self._cluster_id)
                 self._notices.warn("index_truncated")
 
-    async def _read_unknown(self, secrets: Sequence[Secret], epoch: int) -> list[NewRevision]:
+    async def _read_unknown(self, found: Sequence[_Found], epoch: int) -> list[NewRevision]:
         """Return the rows of the Secrets that the index does not have as they are: a worker writes what it read."""
-        if not secrets:
+        if not found:
             return []
-        seen = [row for row in map(see, secrets) if row is not None]
         async with self._database.autocommit() as connection:
-            unknown = await store.list_unknown(connection, self._cluster_id, seen, epoch=epoch)
-        return await self._read([secret for secret in secrets if _key(secret) in unknown])
+            unknown = await store.list_unknown(connection, self._cluster_id, [seen for seen, _ in found], epoch=epoch)
+        return await self._read([one for one in found if _key(one[0]) in unknown])
 
-    async def _read(self, secrets: Sequence[Secret]) -> list[NewRevision]:
+    async def _read(self, found: Sequence[_Found]) -> list[NewRevision]:
         rows = []
-        for secret in secrets:
-            row = self._index.read(self._cluster_id, secret)
+        loop = asyncio.get_running_loop()
+        since = loop.time()
+        for seen, secret in found:
+            row = self._index.read(self._cluster_id, secret, seen)
             if row is None:
                 continue
             if row.problem:
                 self._notices.warn("release_secret_unreadable", problem=row.problem)
             rows.append(row)
-            await asyncio.sleep(0)  # leases are renewed beside this, and a hostile Secret takes a while
+            if loop.time() - since > _LONGEST_HOLD_SECONDS:
+                await asyncio.sleep(0)  # leases are renewed beside this, and a hostile Secret takes a while
+                since = loop.time()
         return rows
 
     async def _note_error(self, error: PilothouseError) -> None:
@@ -254,6 +269,11 @@ class Watcher:
         with suppress(DatabaseUnavailable):
             async with self._database.autocommit() as connection:
                 await cluster_watches.note_error(connection, self._cluster_id, sanitize(str(error)))
+
+
+def spread_window(most: int) -> int:
+    """Return how many seconds the next watch lasts, ``most`` at most: those that begin together end one by one."""
+    return round(most * random.uniform(_SHORTEST_PART, 1.0))  # noqa: S311 - no secret
 
 
 async def _gathered(watch: AsyncGenerator[WatchBatch, None], *, seconds: float) -> AsyncGenerator[WatchBatch, None]:
@@ -287,6 +307,5 @@ async def _gathered(watch: AsyncGenerator[WatchBatch, None], *, seconds: float) 
             await asyncio.gather(coming, return_exceptions=True)
 
 
-def _key(secret: Secret) -> tuple[str, str]:
-    seen = see(secret)
-    return (seen.namespace, seen.secret) if seen is not None else ("", "")
+def _key(seen: SeenSecret) -> tuple[str, str]:
+    return seen.namespace, seen.secret

@@ -5,7 +5,7 @@ Two observers may briefly watch the same cluster without harm: see ``release_ind
 """
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import (
@@ -26,7 +26,6 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from pilothouse.store.database import Transaction
@@ -141,28 +140,13 @@ def is_outside(namespace: ColumnElement[str]) -> ColumnElement[bool]:
 
 async def report(tx: Transaction, observer: str, *, lease_seconds: float) -> Load:
     """Report that the observer is alive, remove those that are not, and return what the live ones share."""
-    living = postgresql.insert(observers).values(name=observer, seen_at=func.clock_timestamp())
-    await tx.execute(
-        living.on_conflict_do_update(index_elements=[observers.c.name], set_={"seen_at": living.excluded.seen_at})
-    )
-    await tx.execute(delete(observers).where(observers.c.seen_at < _ago(lease_seconds)))
-    counted = select(
-        select(func.count()).select_from(observers).scalar_subquery(),
-        select(func.count()).select_from(cluster_watches).scalar_subquery(),
-    )
-    row = (await tx.execute(counted)).one()
+    row = (await tx.execute(_REPORT, {"observer": observer, "lease": lease_seconds})).one()
     return Load(observers=row[0], clusters=row[1])
 
 
 async def renew(tx: Transaction, observer: str, *, lease_seconds: float) -> set[str]:
     """Extend the observer's unexpired leases and return their clusters."""
-    statement = (
-        update(cluster_watches)
-        .where(cluster_watches.c.holder == observer, cluster_watches.c.lease_until > func.clock_timestamp())
-        .values(lease_until=_ago(-lease_seconds))
-        .returning(cluster_watches.c.cluster_id)
-    )
-    return set((await tx.execute(statement)).scalars())
+    return set((await tx.execute(_RENEW, {"observer": observer, "lease": lease_seconds})).scalars())
 
 
 async def take(tx: Transaction, observer: str, *, lease_seconds: float, limit: int) -> set[str]:
@@ -201,12 +185,6 @@ async def leave(tx: Transaction, observer: str) -> None:
         update(cluster_watches).where(cluster_watches.c.holder == observer).values(holder="", lease_until=None)
     )
     await announce(tx)
-
-
-async def find_cluster_watch(tx: Transaction, cluster_id: str) -> ClusterWatchRow | None:
-    """Return the cluster's progress; None if it was removed."""
-    row = (await tx.execute(_FIND, {"of_cluster": cluster_id})).mappings().one_or_none()
-    return ClusterWatchRow(**row) if row else None
 
 
 async def hold(tx: Transaction, cluster_id: str) -> None:
@@ -274,9 +252,6 @@ def _ago(seconds: float) -> ColumnElement[datetime]:
 
 
 _HOLD = holding("of_cluster")
-_FIND = select(*(cluster_watches.c[field.name] for field in fields(ClusterWatchRow))).where(
-    cluster_watches.c.cluster_id == bindparam("of_cluster")
-)
 _NOTED = update(cluster_watches).where(
     cluster_watches.c.cluster_id == bindparam("of_cluster"), cluster_watches.c.epoch == bindparam("in_epoch")
 )
@@ -297,6 +272,29 @@ FROM unnest(
   CAST(:clusters AS text[]), CAST(:epochs AS integer[]), CAST(:versions AS bigint[]), CAST(:ages AS double precision[])
 ) AS confirmed (cluster_id, epoch, version, age)
 WHERE watch.cluster_id = confirmed.cluster_id AND watch.epoch = confirmed.epoch
+""")
+# One statement for all of it, each second of each observer. A row that another observer deletes is left to that one:
+# two that take each other for dead must not wait for each other.
+_REPORT = text("""
+WITH living AS (
+  INSERT INTO observers (name, seen_at) VALUES (:observer, clock_timestamp())
+  ON CONFLICT (name) DO UPDATE SET seen_at = excluded.seen_at
+), dead AS (
+  SELECT name FROM observers
+  WHERE name <> :observer AND seen_at < clock_timestamp() - make_interval(secs => CAST(:lease AS double precision))
+  FOR UPDATE SKIP LOCKED
+), removed AS (
+  DELETE FROM observers WHERE name IN (SELECT name FROM dead)
+)
+SELECT 1 + (
+  SELECT count(*) FROM observers
+  WHERE name <> :observer AND seen_at >= clock_timestamp() - make_interval(secs => CAST(:lease AS double precision))
+), (SELECT count(*) FROM cluster_watches)
+""")
+_RENEW = text("""
+UPDATE cluster_watches SET lease_until = clock_timestamp() + make_interval(secs => CAST(:lease AS double precision))
+WHERE holder = :observer AND lease_until > clock_timestamp()
+RETURNING cluster_id
 """)
 _WATCHING = text("""
 SELECT count(*), count(*) FILTER (WHERE error <> '' OR listed_at IS NULL),

@@ -1,13 +1,14 @@
 """Queries about registered clusters."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 
 from sqlalchemy import bindparam, delete, exists, func, select, text, update
 from sqlalchemy.dialects import postgresql
 
+from pilothouse.store.cluster_watches import ClusterWatchRow
 from pilothouse.store.database import Transaction
-from pilothouse.store.tables import clusters
+from pilothouse.store.tables import cluster_watches, clusters
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,13 @@ async def shares_wall_user(tx: Transaction, row: ClusterRow) -> bool:
 
 _FIND = select(clusters).where(clusters.c.id == bindparam("cluster_id"))
 _FIND_OF_PROJECT = _FIND.where(clusters.c.project_id == bindparam("of_project"))
+_PROGRESS = [field.name for field in fields(ClusterWatchRow)]
+_OWN = [field.name for field in fields(ClusterRow)]
+_FIND_WATCHED = (
+    select(*(cluster_watches.c[name] for name in _PROGRESS), *(clusters.c[name] for name in _OWN))
+    .join_from(cluster_watches, clusters, clusters.c.id == cluster_watches.c.cluster_id)
+    .where(cluster_watches.c.cluster_id == bindparam("cluster_id"))
+)
 
 
 async def find_cluster(tx: Transaction, cluster_id: str, *, project_id: str | None) -> ClusterRow | None:
@@ -139,6 +147,15 @@ async def find_cluster(tx: Transaction, cluster_id: str, *, project_id: str | No
     query = _FIND if project_id is None else _FIND_OF_PROJECT
     row = (await tx.execute(query, {"cluster_id": cluster_id, "of_project": project_id})).mappings().one_or_none()
     return ClusterRow(**row) if row else None
+
+
+async def find_watched(tx: Transaction, cluster_id: str) -> tuple[ClusterWatchRow, ClusterRow] | None:
+    """Return the cluster with its progress in the index; None if it was removed."""
+    row = (await tx.execute(_FIND_WATCHED, {"cluster_id": cluster_id})).mappings().one_or_none()
+    if row is None:
+        return None
+    progress = ClusterWatchRow(**{name: row[name] for name in _PROGRESS})
+    return progress, ClusterRow(**{name: row[name] for name in _OWN})
 
 
 async def hold_cluster(tx: Transaction, cluster_id: str, *, project_id: str) -> ClusterRow | None:

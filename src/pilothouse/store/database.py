@@ -4,6 +4,7 @@ Every session has statement, lock and idle-in-transaction timeouts and ``tcp_use
 vanished must cost seconds, not a worker.
 """
 
+import asyncio
 import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -46,6 +47,9 @@ _PREPARE_AFTER = 1
 
 #: Connections that nobody needed for so long are closed: each is a process of PostgreSQL's, with 4 MB of its own.
 _IDLE_SECONDS = 30.0
+
+#: What TLS has read already makes a connection not readable; as often as this it is looked at anyway.
+_LOOK_SECONDS: Final = 5.0
 
 #: No fault of the statement: a standby that a fail-over has not promoted yet, and a process that was stopped meanwhile.
 _CONFLICTS = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
@@ -183,8 +187,10 @@ class Database:
                 self.dsn(), autocommit=True, connect_timeout=5, tcp_user_timeout=10_000
             ) as connection:
                 await connection.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
-                async for note in connection.notifies():
-                    yield note.payload
+                while True:
+                    async for note in connection.notifies(timeout=0):
+                        yield note.payload
+                    await _wait_until_readable(connection.fileno())
         except psycopg.Error as error:
             raise DatabaseUnavailable(f"lost the notifications of {channel}: {_cause(error)}") from error
 
@@ -220,6 +226,19 @@ def retry_conflicts(write: Callable[Arguments, Awaitable[Result]]) -> Callable[A
         return await write(*args, **kwargs)
 
     return repeated
+
+
+async def _wait_until_readable(file_number: int) -> None:
+    """Return when something has come, or some seconds later: psycopg itself looks ten times a second."""
+    loop = asyncio.get_running_loop()
+    came = asyncio.Event()
+    loop.add_reader(file_number, came.set)
+    late = loop.call_later(_LOOK_SECONDS, came.set)
+    try:
+        await came.wait()
+    finally:
+        late.cancel()
+        loop.remove_reader(file_number)
 
 
 def _set_session(settings: Mapping[str, str]) -> bytes:

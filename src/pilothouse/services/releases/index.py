@@ -21,7 +21,7 @@ from pilothouse.states import ReleaseStatus
 from pilothouse.store import cluster_watches
 from pilothouse.store import release_index as store
 from pilothouse.store.database import Transaction
-from pilothouse.store.release_index import DeletedSecret, NewRevision, Revision, SeenSecret
+from pilothouse.store.release_index import NewRevision, Revision, SeenSecret
 from pilothouse.store.texts import sanitize
 
 log = structlog.get_logger(__name__)
@@ -42,9 +42,12 @@ class ReleaseIndex:
     def __init__(self, keys: MasterKeys) -> None:
         self._keys = keys
 
-    def read(self, cluster_id: str, secret: Secret) -> NewRevision | None:
-        """Return the Secret's row, with its problem if it cannot be decoded; None if it lacks even a name."""
-        seen = see(secret)
+    def read(self, cluster_id: str, secret: Secret, seen: SeenSecret | None = None) -> NewRevision | None:
+        """Return the Secret's row, with its problem if it cannot be decoded; None if it lacks even a name.
+
+        ``seen``: what ``see`` returns of it, if it has been asked.
+        """
+        seen = seen or see(secret)
         if seen is None:
             return None
         key = release_key(secret)
@@ -131,12 +134,6 @@ def see(secret: Secret) -> SeenSecret | None:
     except ClusterUnavailable:
         return None
     return SeenSecret(_clean(namespace, _LONGEST_NAME), _clean(name, _LONGEST_NAME), version)
-
-
-def gone(secret: Secret) -> DeletedSecret | None:
-    """Return the Secret of a deletion event."""
-    seen = see(secret)
-    return DeletedSecret(seen.namespace, seen.secret, seen.resource_version) if seen is not None else None
 
 
 def _unreadable(seen: SeenSecret, secret: Secret, problem: str) -> NewRevision:
