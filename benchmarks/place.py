@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -22,6 +23,7 @@ from tools.localcluster.cluster import obtain
 _ANSWER_BYTES = 1 << 20
 _MIB = 1024 * 1024
 _GONE_SECONDS = 600.0
+_START_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,14 @@ def place() -> Iterator[Place]:
 
 
 def child_of(parent: int, command: str) -> int:
-    """Return the child process whose command line has that word."""
-    for pid in children_of(parent):
-        if command.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
-            return pid
+    """Return the child process whose command line has that word; it may be starting yet."""
+    until = time.monotonic() + _START_SECONDS
+    while time.monotonic() < until:
+        for pid in children_of(parent):
+            with contextlib.suppress(OSError):  # it ended while we looked
+                if command.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                    return pid
+        time.sleep(0.1)
     raise AssertionError(f"process {parent} has no child {command!r}")
 
 

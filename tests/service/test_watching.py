@@ -22,7 +22,7 @@ from pilothouse.services.releases.index import ReleaseIndex
 from pilothouse.settings import ClusterSettings, ObserverSettings
 from pilothouse.store import cluster_watches, clusters, releases
 from pilothouse.store.database import Database
-from pilothouse.store.release_index import NewRevision
+from pilothouse.store.release_index import NewRevision, SeenSecret
 from pilothouse.store.tables import release_revisions
 from tests.support.fake_api_servers import kubeconfig, peer
 from tests.support.secret_storage import Secret, SecretStorage
@@ -191,9 +191,9 @@ async def test_what_a_worker_wrote_is_not_read_again(place: Place, monkeypatch: 
     read: list[str] = []
     original = ReleaseIndex.read
 
-    def note(self: ReleaseIndex, cluster_id: str, secret: Secret) -> NewRevision | None:
+    def note(self: ReleaseIndex, cluster_id: str, secret: Secret, *seen: SeenSecret) -> NewRevision | None:
         read.append(secret["metadata"]["name"])
-        return original(self, cluster_id, secret)
+        return original(self, cluster_id, secret, *seen)
 
     monkeypatch.setattr(ReleaseIndex, "read", note)
     await place.storage.put(ours)

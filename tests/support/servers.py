@@ -199,12 +199,16 @@ def close_sdk(client: Any) -> None:
 
 
 def part(server: RunningServer, name: str) -> int:
-    """Return the pid of one of the server's processes: api, worker or observer."""
-    for pid in children(server.pid):
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        if name.encode() in words:
-            return pid
-    raise AssertionError(f"the server has no {name}")
+    """Return the pid of one of the server's processes: api, worker or observer; it may be starting yet."""
+
+    def find() -> int:
+        for pid in children(server.pid):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if name.encode() in words:
+                return pid
+        return 0
+
+    return wait_for(find, otherwise=lambda: f"that the server has a part {name}")
 
 
 def children(pid: int) -> list[int]:
