@@ -13,7 +13,10 @@ class ObserverSettings(Group):
     lease_seconds: float = Field(6.0, description="how long an observer keeps a cluster without a renewal")
     renew_seconds: float = Field(1.5, description="interval of renewals, and of checks who shares the work")
     window_seconds: int = Field(
-        20, ge=5, description="duration of one watch request; a dead connection is detected within this time"
+        20,
+        ge=5,
+        description="longest duration of one watch request, of which each lasts 80 to 100 %; a dead connection is "
+        "detected within this time",
     )
     gather_seconds: float = Field(
         0.2, ge=0, description="batching window for watch events; adds this much latency to reads"

@@ -72,8 +72,7 @@ class Runner:
         self._slots = Slots(self._settings.operations, waiting=self._settings.waiting)
         self._supervised_name = name
         self._name = f"{name or socket.gethostname()}:{os.getpid()}"
-        #: It takes operations.
-        self.started = asyncio.Event()
+        self.started = asyncio.Event()  # it takes operations
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop`` is set and the running operations have ended or were handed back."""
@@ -394,10 +393,8 @@ async def _kill(attempts: list["asyncio.Task[bool]"]) -> None:
     """End all attempts and their children."""
     for attempt in attempts:
         attempt.cancel()
-    if attempts:
-        await asyncio.wait(attempts)
+    await asyncio.gather(*attempts, return_exceptions=True)
 
 
 def _first_error(tasks: list["asyncio.Task[None]"]) -> BaseException | None:
-    errors = [task.exception() for task in tasks if task.done() and not task.cancelled()]
-    return next((error for error in errors if error is not None), None)
+    return next((error for one in tasks if one.done() and not one.cancelled() and (error := one.exception())), None)
