@@ -14,7 +14,8 @@ from pilothouse.kubernetes.client import ClusterClient
 from pilothouse.loop_watch import LoopWatch
 from pilothouse.services.releases.secret_data import without_secret_data
 from pilothouse.settings import ChartLimits, ClusterSettings
-from pilothouse.worker.diagnostics.evidence import Found, masks_of_secrets
+from pilothouse.worker.diagnostics.evidence import masks_of_secrets
+from pilothouse.worker.diagnostics.found import Found
 from tests.support.charts import build_chart
 from tests.support.hostile_clusters import HostileCluster, answer
 

@@ -120,5 +120,5 @@ def conflicts_in(text: str) -> list[Conflict]:
 
 
 def blocking_in(text: str) -> list[Blocking]:
-    """Return the objects that were not ready, or not gone, in time (``pkg/kube/statuswait.go``)."""
-    return [Blocking(**found.groupdict()) for found in _BLOCKING.finditer(text)]
+    """Return the objects that were not ready, or not gone, in time (``pkg/kube/statuswait.go``), each once."""
+    return list(dict.fromkeys(Blocking(**found.groupdict()) for found in _BLOCKING.finditer(text)))

@@ -6,6 +6,7 @@ Uses its own connections, so that long streams do not block other requests.
 import re
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pilothouse.errors import ClusterUnavailable, InvalidRequest
@@ -109,6 +110,11 @@ class Pods:
         if not answer.ok:
             raise ClusterUnavailable(f"{self._transport.server} answered {answer.status}: {answer.message}")
         return objects_in(answer.body.get("items"))
+
+    async def clock_ahead(self) -> timedelta | None:
+        """Return how far the cluster's clock is ahead of this process's, or a little less; None if it does not tell."""
+        answer = await self._transport.ask("GET", "/version", largest=_LARGEST_LIST)
+        return answer.at - datetime.now(UTC) if answer.at is not None else None
 
     async def close(self) -> None:
         """Close the connections."""

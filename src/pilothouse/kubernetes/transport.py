@@ -17,6 +17,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -68,6 +70,8 @@ class Answer:
 
     status: int
     body: dict[str, Any] = field(repr=False)
+    #: The time that the server's clock had, in whole seconds; None if it does not tell.
+    at: datetime | None = None
 
     @property
     def ok(self) -> bool:
@@ -339,7 +343,7 @@ class Transport:
             body = orjson.loads(text)
         except orjson.JSONDecodeError:
             body = None
-        answer = Answer(status, body if isinstance(body, dict) else {})
+        answer = Answer(status, body if isinstance(body, dict) else {}, _time_in(response.headers.get("date", "")))
         if "gitVersion" in answer.body or isinstance(answer.body.get("kind"), str):
             self._confirmed.add(str(response.url.host))
         detail = f": {answer.message}" if answer.message else ""
@@ -357,12 +361,20 @@ class Transport:
             if status < _FIRST_SERVER_ERROR and status != 429:  # noqa: PLR2004  # too many requests
                 return answer
             if answer.message.startswith(_MISTYPED):
-                return Answer(_INVALID, answer.body)
+                return Answer(_INVALID, answer.body, answer.at)
             raise ClusterUnavailable(f"{self.server} answered {status}{detail}")
         raise ClusterUnavailable(f"{self.server} answered {status}, but not as a Kubernetes API server")
 
     def _unreachable(self, error: Exception) -> ClusterUnavailable:
         return ClusterUnavailable(f"{self.server} cannot be reached: {describe_failure(error)}")
+
+
+def _time_in(date: str) -> datetime | None:
+    try:
+        told = parsedate_to_datetime(date)
+        return told.astimezone(UTC) if told.tzinfo is not None else told.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def new_room(settings: ClusterSettings) -> Room:

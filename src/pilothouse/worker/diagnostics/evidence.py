@@ -7,31 +7,37 @@ or name are masked; a secret that a program logs in another form is not recognis
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from itertools import islice
 from typing import Any, Final
 
-import orjson
 import structlog
 
 from pilothouse.chart_archive.documents import read_objects
-from pilothouse.engine.helm_errors import Blocking, blocking_in, conflicts_in
+from pilothouse.engine.helm_errors import Blocking, blocking_in
 from pilothouse.errors import InvalidChart, PilothouseError
 from pilothouse.kubernetes.budget import Budget, budgeted
 from pilothouse.kubernetes.helm_secrets import StoredRelease
 from pilothouse.kubernetes.kind_cache import KindCache
-from pilothouse.kubernetes.pods import Pods, event_facts, shown_lines
-from pilothouse.kubernetes.readiness import containers, is_healthy, mapping, pod_problem, progress, rollout
+from pilothouse.kubernetes.pods import Pods, event_facts
+from pilothouse.kubernetes.readiness import is_healthy, mapping, progress
 from pilothouse.kubernetes.resources import ManifestObject, manifest_parts
 from pilothouse.masking_thread import in_masking_thread
 from pilothouse.redaction import Masks, masks_of_data
 from pilothouse.worker.actions.manifests import find_live, read_parts
 from pilothouse.worker.attempt import Attempt, stored_in
+from pilothouse.worker.diagnostics.belonging import (
+    created_at,
+    is_done,
+    is_own_event,
+    pod_state,
+    pods_of_job,
+    since,
+    uid_of,
+)
+from pilothouse.worker.diagnostics.found import Found, Object
 from pilothouse.worker.outcome import Outcome
-from pilothouse.worker.progress.hook_pods import MOST_LINES, Followed
+from pilothouse.worker.progress.hook_pods import MOST_LINES
 
 log = structlog.get_logger(__name__)
 
@@ -39,117 +45,13 @@ SECONDS: Final = 5.0
 _AT_ONCE: Final = 6
 _MOST_OBJECTS: Final = 40
 _MOST_PODS_EACH: Final = 3
-_MOST_PODS: Final = 12
-_MOST_CONTAINERS: Final = 10
 _MOST_EVENTS_EACH: Final = 20
-_MOST_MISSING: Final = 20
-_MOST_CONFLICTS: Final = 50
-_LONGEST_LINE: Final = 1000
-_LONGEST_LOG: Final = 8 * 1024
-#: What is shown of the log of a test's container at most, and what the engine sends of it: what is cut off is no secret
-#: to a mask any more.
-_LONGEST_TEST_LOG: Final = 20 * 1024
-_MOST_SENT: Final = 64 * 1024
-_LONGEST_WORD: Final = 300
-_LONGEST_ERROR: Final = 8 * 1024
-_LARGEST: Final = 256 * 1024
 _LARGEST_LIST: Final = 8 * 1024 * 1024
 #: What may be read of the cluster for it, besides logs, which have limits of their own.
 _MOST_BYTES: Final = 32 * 1024 * 1024
-#: The cluster's clock need not be the database's.
-_CLOCKS: Final = timedelta(seconds=60)
 _WORKLOADS: Final = frozenset(
     {"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job", "Pod"}
 )
-
-Object = dict[str, Any]
-
-
-@dataclass
-class Found:
-    """Collected evidence; texts are masked as they are added, because a cut secret is no longer recognised."""
-
-    masks: list[Masks]
-    objects: list[Object] = field(default_factory=list)
-    pods: dict[tuple[str, str], Object] = field(default_factory=dict)
-    events: list[Object] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-
-    def clean(self, text: str, *, longest: int = _LONGEST_LINE) -> str:
-        """Return the text with secrets masked, cut to that length."""
-        for masks in self.masks:
-            text = masks.apply(text)
-        return text if len(text) <= longest else text[:longest] + "…"
-
-    def clean_lines(self, lines: Iterable[bytes], *, room: int = _LONGEST_LOG, cut: bool = False) -> list[str]:
-        """Return the last lines of a log, oldest first, as many as there is room for; ``cut``: it began before them."""
-        return shown_lines(lines, self.masks, longest=_LONGEST_LINE, room=room, cut=cut)
-
-    def add_pod(
-        self,
-        owner: str,
-        pod: Object,
-        *,
-        hook: bool,
-        logs: Mapping[str, Iterable[bytes]] | None = None,
-        room: int = _LONGEST_LOG,
-        cut: Collection[str] = (),
-    ) -> None:
-        """Add a pod in its current state, with the known logs of its containers, of at most ``room`` each.
-
-        ``cut``: the names of the containers whose logs began before.
-        """
-        metadata, status = mapping(pod.get("metadata")), mapping(pod.get("status"))
-        key = str(metadata.get("namespace")), str(metadata.get("name"))
-        if key in self.pods or len(self.pods) >= _MOST_PODS:
-            return
-        known = logs or {}
-        self.pods[key] = {
-            "namespace": key[0],
-            "name": key[1],
-            "owner": owner,
-            "hook": hook,
-            "phase": str(status.get("phase") or ""),
-            "trouble": "" if is_healthy(pod) else self.clean(pod_problem(pod)),
-            "containers": [
-                {
-                    "name": container.name,
-                    "state": self.clean(container.state, longest=_LONGEST_WORD),
-                    "started": container.started,
-                    "followed": container.name in known,
-                    "log": self.clean_lines(known.get(container.name, ()), room=room, cut=container.name in cut),
-                }
-                for container in islice(containers(pod), _MOST_CONTAINERS)
-            ],
-        }
-
-    def add_followed(self, followed: Followed) -> None:
-        """Add what was recorded of tests after their end, and of hooks while they ran."""
-        for one in followed.tests.pods if followed.tests is not None else ():
-            said = {name: text.rstrip("\n").encode().split(b"\n") for name, text in one.logs.items()}
-            cut = {name for name, text in one.logs.items() if len(text.encode()) >= _MOST_SENT}
-            self.add_pod(one.owner, one.pod, hook=True, logs=said, room=_LONGEST_TEST_LOG, cut=cut)
-        for (namespace, name), (owner, pod) in followed.pods.items():
-            logs = {key[2]: lines for key, lines in followed.logs.items() if key[:2] == (namespace, name)}
-            self.add_pod(owner, pod, hook=True, logs=logs)
-
-    def put_together(self, text: str) -> str:
-        """Return everything as JSON, cut to size: drops the oldest events first, then logs from the last pod on."""
-        shown = ("name", "state", "log")
-        pods = [
-            {**pod, "containers": [{key: container[key] for key in shown} for container in pod["containers"]]}
-            for pod in self.pods.values()
-        ]
-        document = {
-            "error": self.clean(text, longest=_LONGEST_ERROR),
-            "blocking": [_cleaned(self, vars(obj)) for obj in blocking_in(text)[:_MOST_OBJECTS]],
-            "conflicts": [_cleaned(self, vars(conflict)) for conflict in conflicts_in(text)[:_MOST_CONFLICTS]],
-            "objects": self.objects,
-            "pods": pods,
-            "events": sorted(self.events, key=lambda obj: obj["at"]),
-            "missing": [self.clean(text) for text in self.missing[:_MOST_MISSING]],
-        }
-        return _cut(document)
 
 
 async def collect(attempt: Attempt, outcome: Outcome) -> str:
@@ -220,10 +122,12 @@ class _Collection:
         self._found = found
         self._kinds = KindCache(attempt.client)
         self._places = asyncio.Semaphore(_AT_ONCE)
-        self._since = attempt.row.created_at - _CLOCKS
+        self._since = since(attempt, ahead=None)
 
     async def run(self, hooks: Iterable[ManifestObject], others: Iterable[ManifestObject]) -> None:
         """Check hooks that did not succeed and objects that may not be ready; then the logs of their pods."""
+        await self._all([self._read_clock()])
+        self._found.leave_out_hooks_before(self._since)
         known = {_key(obj): obj for obj in hooks}
         objects = [(obj, True) for obj in known.values()] + [(obj, False) for obj in others if _key(obj) not in known]
         await self._all(self._look(obj, hook=hook) for obj, hook in objects[:_MOST_OBJECTS])
@@ -232,6 +136,9 @@ class _Collection:
         tests = self._attempt.followed.tests  # whose logs were read when they had ended, and before they were removed
         read = {id(self._found.pods.get(one.key)) for one in tests.pods} if tests is not None else set()
         await self._all(self._read_logs(pod) for pod in list(self._found.pods.values()) if id(pod) not in read)
+
+    async def _read_clock(self) -> None:
+        self._since = since(self._attempt, ahead=await self._pods.clock_ahead())
 
     async def _all(self, work: Iterable[Any]) -> None:
         async with asyncio.TaskGroup() as group:
@@ -252,17 +159,16 @@ class _Collection:
         live = await find_live(self._attempt, obj, kind) if kind is not None else None
         live = live or self._attempt.followed.removed.get(_key(obj))
         pods = await self._pods_of(obj, live)
-        ready = rollout(live) if live is not None else None
-        ailing = [pod for pod in pods if not is_healthy(pod)]
-        if not hook and live is not None and not ailing and (obj.kind == "Pod" or (ready and ready[0] >= ready[1])):
+        ailing = sorted((pod for pod in pods if not is_healthy(pod)), key=created_at, reverse=True)
+        if not ailing and live is not None and is_done(live, hook=hook):
             return
-        state = "gone" if live is None else progress(live)
+        state = "not in the cluster" if live is None else progress(live) or pod_state(live)
         self._found.objects.append(
             {"kind": obj.kind, "namespace": obj.namespace, "name": obj.name, "hook": hook, "state": state}
         )
         for pod in ailing[:_MOST_PODS_EACH]:
             await in_masking_thread(self._found.add_pod, f"{obj.kind}/{obj.name}", pod, hook=hook)
-        await self._events_about(obj, pods)
+        await self._events_about(obj, pods, uid=uid_of(live))
 
     async def _pods_of(self, obj: ManifestObject, live: Object | None) -> list[Object]:
         if obj.kind == "Pod":
@@ -270,13 +176,14 @@ class _Collection:
         labels = {"job-name": obj.name} if obj.kind == "Job" else dict(obj.selector)
         if not labels:
             return []
-        return await self._attempt.client.list_pods(
+        pods = await self._attempt.client.list_pods(
             namespace=obj.namespace, labels=labels, limit=50, largest=_LARGEST_LIST
         )
+        return pods if obj.kind != "Job" else pods_of_job(pods, live, since=self._since)
 
-    async def _events_about(self, obj: ManifestObject, pods: list[Object]) -> None:
+    async def _events_about(self, obj: ManifestObject, pods: list[Object], *, uid: str) -> None:
         """Add events of the object, its unhealthy pods, and their creators; of a Job's deleted pods, too."""
-        own = await self._events(obj.namespace, obj.kind, obj.name)
+        own = await self._events(obj.namespace, obj.kind, obj.name, uid=uid)
         others = {("Pod", name) for (namespace, name), pod in list(self._found.pods.items())
                   if namespace == obj.namespace and pod["owner"] == f"{obj.kind}/{obj.name}"}  # fmt: skip
         for pod in pods:
@@ -287,15 +194,14 @@ class _Collection:
             if event["reason"] == "SuccessfulCreate" and event["text"].startswith("Created pod: "):
                 others.add(("Pod", event["text"].removeprefix("Created pod: ")))
         for kind, name in sorted(others)[: _MOST_PODS_EACH * 2]:
-            if kind == "Pod" or kind != obj.kind:
+            if (kind, name) != (obj.kind, obj.name):
                 await self._events(obj.namespace, kind, name)
 
-    async def _events(self, namespace: str, kind: str, name: str) -> list[Object]:
-        found = await self._pods.list_events(namespace=namespace, kind=kind, name=name)
+    async def _events(self, namespace: str, kind: str, name: str, *, uid: str = "") -> list[Object]:
+        listed = await self._pods.list_events(namespace=namespace, kind=kind, name=name)
+        found = [event for event in listed if is_own_event(event, since=self._since, uid=uid)]
         events = await in_masking_thread(lambda: [self._event(event) for event in found])
-        events = sorted(
-            (event for event in events if _moment(event["at"]) >= self._since), key=lambda event: event["at"]
-        )
+        events.sort(key=lambda event: event["at"])
         self._found.events += events[-_MOST_EVENTS_EACH:]
         return events
 
@@ -356,31 +262,3 @@ async def masks_of_secrets(documents: Iterable[Object]) -> Masks:
 
 def _key(obj: ManifestObject | Blocking) -> tuple[str, str, str]:
     return obj.kind, obj.namespace, obj.name
-
-
-def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return datetime.max.replace(tzinfo=UTC)  # of an unknown time: it is not left out for that
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-
-
-def _cleaned(found: Found, words: dict[str, str]) -> dict[str, str]:
-    return {key: found.clean(word, longest=_LONGEST_WORD) for key, word in words.items()}
-
-
-def _cut(document: Object) -> str:
-    whole = orjson.dumps(document)
-    while len(whole) > _LARGEST and document["events"]:
-        document["events"] = document["events"][len(document["events"]) // 4 + 1 :]
-        whole = orjson.dumps(document)
-    for pod in reversed(document["pods"]):
-        for container in pod["containers"]:
-            if len(whole) > _LARGEST and container["log"]:
-                container["log"], container["state"] = (
-                    [],
-                    f"{container['state']}; its log was omitted for lack of space",
-                )
-                whole = orjson.dumps(document)
-    return whole.decode()

@@ -7,6 +7,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import structlog
@@ -37,13 +38,14 @@ class Followed:
     """What was recorded: each pod in its last state, with its hook, and its containers' last lines.
 
     ``removed`` are the hooks' objects before the worker removed them: kind, namespace and name to object. ``tests``
-    is what the engine told of tests after their end.
+    is what the engine told of tests after their end. ``since`` is when the attempt began, by this process's clock.
     """
 
     pods: dict[tuple[str, str], tuple[str, Object]] = field(default_factory=dict)
     logs: dict[Container, deque[bytes]] = field(default_factory=dict)
     removed: dict[tuple[str, str, str], Object] = field(default_factory=dict)
     tests: RunTestsOutcome | None = None
+    since: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 class HookPods:

@@ -11,7 +11,7 @@ from pilothouse.engine.helm_errors import Blocking, Conflict, blocking_in, confl
 from pilothouse.engine.tested import PodOfTest, RunTestsOutcome
 from pilothouse.kubernetes.readiness import containers, is_healthy, pod_problem, progress
 from pilothouse.redaction import Masks
-from pilothouse.worker.diagnostics.evidence import Found
+from pilothouse.worker.diagnostics.found import Found
 from pilothouse.worker.progress.hook_pods import Followed
 
 SECRET = "correct-horse-battery"
