@@ -180,7 +180,7 @@ async def test_an_unlocked_release_can_be_used_by_helm_again(
     assert secret["immutable"] is True
     after = decode_release(secret)
     assert (after.status, after.labels["status"]) == ("failed", "failed")
-    assert "unlocked by Pilothouse (test)" in after.description
+    assert "marked as failed by Pilothouse (test)" in after.description
     assert (after.values, after.manifest, after.uid) == (before.values, before.manifest, before.uid)
     history = json.loads(helm_cli("history", "web", "-n", namespace, "-o", "json"))
     assert [(row["status"], row["description"]) for row in history] == [("failed", after.description)]

@@ -77,5 +77,7 @@ def test_every_task_is_done_without_a_wrong_turn(server: RunningServer, place: t
             )
             assert done.returncode == 0, (heading, typed, done.stderr)
             assert "Traceback" not in done.stderr
+            if command.startswith("pilothouse operation show"):  # why the upgrade failed
+                assert "simulated as never-ready" in done.stdout
             found = re.search(r"pilothouse apply (\S+)", done.stdout)
             plan = found[1] if found else plan

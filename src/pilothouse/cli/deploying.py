@@ -82,6 +82,8 @@ def deploy(
         chart,
         lambda reference: start(context, "PUT", release_path(context, name), {"chart": reference, **body}),
     )
+    if headline and started["action"] == Action.INSTALL:
+        echo(f'Release "{name}" does not exist. Installing it now.', err=True)
     operation = finish(context, started, output)
     if operation is None:
         return
@@ -105,7 +107,7 @@ def show_release(context: typer.Context, path: str, operation: dict[str, Any], o
     found = client_of(context).call("GET", f"{path}?revision={operation['revision']}")
     if output is Output.TABLE:
         hidden = options_of(context).get("hide_notes")
-        print_lines(status_lines({**found, "notes": "" if hidden else found["notes"]}))
+        print_lines(status_lines(context, {**found, "notes": "" if hidden else found["notes"]}))
     else:
         print_answer(found, output)
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+from pilothouse.cli.terminal import clock_of
+
 
 def evidence_lines(found: dict[str, Any]) -> Iterator[str]:
     """Return the evidence of one attempt as lines."""
@@ -19,6 +21,6 @@ def evidence_lines(found: dict[str, Any]) -> Iterator[str]:
             yield f"    container {container['name']}  {container['state']}"
             yield from (f"      | {line}" for line in container["log"])
     for event in found["events"]:
-        yield f"  {event['at']}  {event['type']}  {event['object']}  {event['reason']}: {event['text']}"
+        yield f"  {clock_of(event['at'])}  {event['type']}  {event['object']}  {event['reason']}: {event['text']}"
     for one in found["missing"]:
         yield f"  not known: {one}"

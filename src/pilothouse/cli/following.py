@@ -145,17 +145,28 @@ def _interrupted(client: "Client", operation_id: str) -> None:
     choice = _choose() if sys.stdin.isatty() and sys.stderr.isatty() else Choice.DETACH
     if choice is Choice.CANCEL:
         client.call("POST", f"/api/v1/operations/{operation_id}/cancel", body={"keep": False})
-        echo("cancelling; what it did is undone", err=True)
+        echo("cancelling; what it did is being undone", err=True)
     elif choice is Choice.DETACH:
         echo(f"the operation goes on; to follow it again: pilothouse operation follow {operation_id}", err=True)
         raise typer.Exit(130)
 
 
 def _choose() -> Choice:
-    """Ask what Ctrl-C meant; a second one, or no answer, means to detach."""
-    try:
-        typer.echo("\n[d]etach, [c]ancel the operation, or [g]o on following? [d] ", err=True, nl=False)
-        answer = input().strip().lower()[:1]
-    except (KeyboardInterrupt, EOFError):
+    """Ask what Ctrl-C meant, until the answer is understood; a second one, or none, means to detach."""
+    while True:
+        try:
+            typer.echo("\n[d]etach, [c]ancel the operation, or [g]o on following? [d] ", err=True, nl=False)
+            answer = input().strip().lower()
+        except (KeyboardInterrupt, EOFError):
+            return Choice.DETACH
+        if choice := choice_of(answer):
+            return choice
+        echo(f"{answer!r} is none of d, c and g", err=True)
+
+
+def choice_of(answer: str) -> Choice | None:
+    """Return what the answer chooses, a letter or its word; None if it is neither."""
+    if not answer:
         return Choice.DETACH
-    return Choice(answer) if answer in {"c", "g"} else Choice.DETACH
+    words = {"detach": Choice.DETACH, "cancel": Choice.CANCEL, "go on": Choice.GO_ON, "go": Choice.GO_ON}
+    return next((choice for word, choice in words.items() if answer in {word, word[0]}), None)

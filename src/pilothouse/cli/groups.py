@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any, TypeVar
 
 import typer
-from typer._click.exceptions import NoSuchOption
+from typer._click.exceptions import NoSuchOption, UsageError
 from typer._click.formatting import HelpFormatter
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
@@ -147,6 +147,16 @@ class ConnectedCommand(_Connected, TyperCommand):
 
 class ConnectedGroup(_Connected, TyperGroup):
     """A group of such commands."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Return the command; who names none of them is told which there are."""
+        try:
+            return super().resolve_command(ctx, args)
+        except UsageError as error:
+            if "Did you mean" not in error.message:
+                shown = (name for name, command in self.commands.items() if not command.hidden)
+                error.message = f"{error.message.rstrip('.')}: {ctx.command_path} {'|'.join(shown)}"
+            raise
 
 
 class LazyGroup(_Connected, TyperGroup):

@@ -51,7 +51,7 @@ SHARED: Final = {
 }
 #: Commands, flags of theirs, and why they are not here.
 FLAGS: Final = (
-    ("list", "--selector, -l", "the index of releases holds no labels; status shows them"),
+    ("list", "--selector, -l", "the index of releases holds no labels; get metadata shows them"),
     ("list", "--time-format", "times are one word, 2026-01-31T12:00:00Z; JSON has milliseconds"),
     ("history", "--show-rollback-revision", 'the description says "Rollback to N"'),
     ("get all", "--template", "-o json and jq"),

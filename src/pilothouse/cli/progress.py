@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, Self
 
-from pilothouse.cli.terminal import echo, in_a_cell
+from pilothouse.cli.terminal import clock_of, echo, in_a_cell
 
 _TICK_SECONDS: Final = 1.0
 _USUAL_COLUMNS: Final = 80
@@ -63,7 +63,7 @@ class ProgressLine:
                 self._text = text
                 self._draw()
         else:
-            self.say(f"{event['at'][11:19]}  {text}")
+            self.say(f"{clock_of(event['at'])}  {text}")
 
     def say(self, line: str) -> None:
         """Print a line that stays."""

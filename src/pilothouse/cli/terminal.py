@@ -38,6 +38,11 @@ def echo(text: str, *, err: bool = False) -> None:
     typer.echo(printable(text), err=err)
 
 
+def clock_of(moment: str) -> str:
+    """Return the time of day of a moment of an answer, to the second: lines of what is happening begin with it."""
+    return moment[11:19]
+
+
 def _escaped(char: str) -> str:
     return char.encode("unicode_escape").decode()
 

@@ -11,6 +11,7 @@ from pilothouse.cli.durations import TIMEOUT_HELP, seconds_of
 from pilothouse.cli.evidence import evidence_lines
 from pilothouse.cli.exits import ExitStatus, NoServer, NotLoggedIn, UsageError
 from pilothouse.cli.groups import options_of
+from pilothouse.cli.hints import typed
 from pilothouse.cli.output import Output, print_answer
 from pilothouse.cli.releases import release_path
 from pilothouse.cli.terminal import echo
@@ -211,7 +212,7 @@ def finish(context: typer.Context, operation: dict[str, Any], output: Output) ->
     """Follow the operation to its end, and return it; None if it goes on alone. A failure ends the command."""
     ended = followed(context, operation, output)
     if ended is not None and (failure := failure_of(ended)) is not None:
-        _show_evidence(client_of(context), ended)
+        show_evidence(context, ended, evidence_of(client_of(context), ended))
         raise failure
     return ended
 
@@ -221,7 +222,13 @@ def failure_of(operation: dict[str, Any]) -> PilothouseError | None:
     if operation["state"] == OperationState.SUCCEEDED:
         return None
     text = explain_conflict(operation["text"] or operation["last_error"])
-    return PilothouseError(f"{operation['action']} of {operation['release']} {operation['state']}: {text}")
+    return PilothouseError(f"{operation['action']} of {operation['release']} {_ended(operation['state'], text)}")
+
+
+def _ended(state: str, text: str) -> str:
+    """Return how it ended, as a verb with the rest of the text: a cancel says itself that it is one."""
+    rest = text.removeprefix(state)
+    return text if rest != text and rest[:1] in {"", " ", ":"} else f"{state}: {text.removeprefix(f'{state}; ')}"
 
 
 def followed(context: typer.Context, operation: dict[str, Any], output: Output) -> dict[str, Any] | None:
@@ -232,7 +239,7 @@ def followed(context: typer.Context, operation: dict[str, Any], output: Output) 
         else:
             what = "the cancel of the " if operation["state"] == OperationState.CANCELLING else ""
             echo(f"{what}{operation['action']} of {operation['release']} is accepted as operation {operation['id']}")
-            echo(f"follow it with: pilothouse operation follow {operation['id']}")
+            echo(f"follow it with: {typed(context, 'operation', 'follow', operation['id'])}")
         return None
     if operation["state"] in LIVING_STATES:
         from pilothouse.cli.following import follow
@@ -247,14 +254,14 @@ def evidence_of(client: "Client", operation: dict[str, Any]) -> list[dict[str, A
     return found
 
 
-def _show_evidence(client: "Client", operation: dict[str, Any]) -> None:
+def show_evidence(context: typer.Context, operation: dict[str, Any], found: list[dict[str, Any]]) -> None:
     """Print what was found in the cluster after the last attempt failed, as far as it is short."""
-    found = evidence_of(client, operation)
     lines = list(evidence_lines(found[-1])) if found else []
     for line in lines[1:_EVIDENCE_LINES]:  # the first says the error, which follows
         echo(line, err=True)
     if len(lines) > _EVIDENCE_LINES:
-        echo(f"  … {len(lines) - _EVIDENCE_LINES} more: pilothouse operation show {operation['id']}", err=True)
+        more = typed(context, "operation", "show", operation["id"])
+        echo(f"  … {len(lines) - _EVIDENCE_LINES} more: {more}", err=True)
 
 
 def existing(context: typer.Context, name: str, *, required: bool = False) -> dict[str, Any] | None:

@@ -264,7 +264,7 @@ async def unlock(
     failed becomes its description, with the ``reason`` of the unlock. Returns False if there is nothing to unlock, or
     if the Secret changed since it was read. Raises CorruptRelease if it is not a release.
     """
-    description = {"description": f"{why}; unlocked by Pilothouse ({reason})"}
+    description = {"description": f"{why}; marked as failed by Pilothouse ({reason})"}
     unlocked = await asyncio.to_thread(_turned, secret, LOCKED, ReleaseStatus.FAILED, description)
     if unlocked is not None and len(unlocked["data"]["release"]) * 3 // 4 > _LARGEST_SECRET:
         unlocked = await asyncio.to_thread(_turned, secret, LOCKED, ReleaseStatus.FAILED, {})

@@ -4,6 +4,7 @@ Ids of one operation grow in the order in which its events are committed, so a r
 every lower one. For that, a writer waits for the transaction of the previous one.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -53,6 +54,17 @@ async def list_newest_events(tx: Transaction, operation_id: str, *, limit: int) 
     """Return the newest events, oldest first."""
     rows = await tx.execute(_LIST_NEWEST, {"of_operation": operation_id, "most": limit})
     return [EventRow(**row) for row in rows.mappings()][::-1]
+
+
+async def list_progress(tx: Transaction, operation_ids: Collection[str]) -> dict[str, str]:
+    """Return the newest text of progress of each of these operations that has one."""
+    newest = (
+        select(operation_events.c.operation_id, operation_events.c.text)
+        .distinct(operation_events.c.operation_id)
+        .where(operation_events.c.operation_id.in_(operation_ids), operation_events.c.kind.like("%\\_progress"))
+        .order_by(operation_events.c.operation_id, operation_events.c.id.desc())
+    )
+    return {row.operation_id: row.text for row in await tx.execute(newest)}
 
 
 _OF_OPERATION = bindparam("of_operation", type_=Text)

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import text
 
+from pilothouse.states import Action, OperationState
 from pilothouse.store.database import Transaction
 
 #: More revisions than Helm ever keeps.
@@ -38,7 +39,7 @@ class Change:
 
 
 async def list_changes(tx: Transaction, cluster_id: str, *, namespace: str, name: str) -> list[Change]:
-    """Return the release's operations that began to write, or are unfinished, newest first."""
+    """Return the release's operations that began to write, have uninstalled it or are unfinished, newest first."""
     params = {"cluster_id": cluster_id, "namespace": namespace, "name": name, "most": _MOST}
     return [Change(*row) for row in await tx.execute(_LIST, params)]
 
@@ -49,6 +50,7 @@ SELECT o.id, o.action, o.state, o.status_description, o.user_id, coalesce(u.name
   o.undo_revision, o.failure, o.created_at, o.finished_at, o.chart_id, o.chart_version, coalesce(o.chart_digest, '')
 FROM operations o LEFT JOIN users u ON u.id = o.user_id
 WHERE o.cluster_id = :cluster_id AND o.namespace = :namespace AND o.release_name = :name
-  AND (o.wrote_revision OR o.finished_at IS NULL OR o.undo_revision IS NOT NULL)
+  AND (o.wrote_revision OR o.finished_at IS NULL OR o.undo_revision IS NOT NULL
+    OR (o.action = :uninstall AND o.state = :succeeded))
 ORDER BY o.created_at DESC LIMIT :most
-""")
+""").bindparams(uninstall=Action.UNINSTALL.value, succeeded=OperationState.SUCCEEDED.value)

@@ -319,7 +319,7 @@ class Attempt:
         secret = await self.read(stored.revision)
         self.check_held()
         if secret is not None and secret["metadata"].get("uid") == stored.uid:
-            by = f"operation {self.row.id}, attempt {self.row.attempt}"
+            by = f"operation {self.row.id}"
             if not await unlock(self.client, secret, reason=by, why=why[:_LONGEST_WHY]):
                 # a last write of the dead writer came in between, or it is not locked at all
                 secret = await self.read(stored.revision)

@@ -310,7 +310,7 @@ class Runner:
         """Return False: the operation has not ended, and the same attempt undoes it, if it still holds it."""
         async with self._database.transaction() as tx:
             if await attempts.undo_failed(tx, row.id, attempt=row.attempt, failure=outcome.text):
-                said = f"{outcome.text}; what it did is undone"
+                said = f"{outcome.text}; what it did is being undone"
                 await operation_events.add_event(tx, row.id, attempt=row.attempt, kind="failure_undone", text=said)
         log.info("operation_undone", operation_id=row.id, attempt=row.attempt)
         return False

@@ -291,7 +291,7 @@ def test_unlock_changes_the_status_and_nothing_else(status: str):
     assert unlocked is not None
     assert unlocked["immutable"] is True
     assert unlocked["metadata"] == locked["metadata"] | {"labels": locked["metadata"]["labels"] | {"status": "failed"}}
-    told = "The operation was interrupted; unlocked by Pilothouse (test)"
+    told = "The operation was interrupted; marked as failed by Pilothouse (test)"
     assert _text(unlocked) == text.replace(info, f'{{"status":"failed","description":"{told}","notes":"ж"}}')
     assert decode_release(unlocked).status == "failed"
 

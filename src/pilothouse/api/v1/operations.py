@@ -34,7 +34,9 @@ CancellationsService = Annotated[Cancellations, service(Cancellations)]
 class OperationView(View):
     """An operation; ``revision`` is the one that it writes or wrote, ``text`` its status or result.
 
-    ``chart_digest``: SHA-256 of the chart's archive, to which it is pinned; null without a chart.
+    ``progress``: what it does at this moment, such as what it waits for; empty if that is not known or it does not run,
+    and in answers of writes. ``chart_digest``: SHA-256 of the chart's archive, to which it is pinned; null without a
+    chart.
     """
 
     id: str
@@ -48,6 +50,7 @@ class OperationView(View):
     chart: str
     chart_digest: str | None
     text: Annotated[str, Field(validation_alias="status_description")]
+    progress: str
     last_error: str
     attempt: int
     crashes: int
@@ -107,13 +110,15 @@ async def list_operations(
     )
     if page.next is not None:
         response.headers[MARKER] = write_time_marker(*page.next)
-    return [operation_view(row) for row in page.operations]
+    progress = await operations.list_progress(caller, page.operations)
+    return [operation_view(row, progress.get(row.id, "")) for row in page.operations]
 
 
 @router.get("/{operation_id}", response_model=OperationView)
 async def show_operation(operation_id: str, caller: CurrentCaller, operations: OperationsService) -> dict[str, object]:
     """Show one operation."""
-    return operation_view(await operations.show(caller, operation_id))
+    row = await operations.show(caller, operation_id)
+    return operation_view(row, (await operations.list_progress(caller, [row])).get(row.id, ""))
 
 
 @router.post(
@@ -184,9 +189,9 @@ async def _stream(events: AsyncIterator[EventRow | None]) -> AsyncIterator[bytes
     yield b"event: end\ndata: {}\n\n"
 
 
-def operation_view(row: OperationRow) -> dict[str, object]:
+def operation_view(row: OperationRow, progress: str = "") -> dict[str, object]:
     """Return what ``OperationView`` is made from."""
-    return {**vars(row), "chart": f"{row.chart_name}-{row.chart_version}"}
+    return {**vars(row), "progress": progress, "chart": f"{row.chart_name}-{row.chart_version}"}
 
 
 def _marker(text: str) -> tuple[datetime, str] | None:

@@ -64,7 +64,9 @@ class CauseView(View):
     """What wrote a revision: `cause` is the operation's action, or why the revision undoes it.
 
     That is `cancel` if somebody cancelled it, `rollback_on_failure` if it failed and was to be undone then. `user_name`
-    is that of who ordered it, empty if the user no longer exists.
+    is that of who ordered it, empty if the user no longer exists. Of an uninstalled release it is what uninstalled it.
+    `state` is the operation's: a revision is deployed, and its operation failed, if checks failed after that. `at` is
+    when the operation ended.
     """
 
     cause: str
@@ -72,6 +74,8 @@ class CauseView(View):
     request_id: str
     user_id: str
     user_name: str
+    state: OperationState
+    at: Milliseconds | None
 
 
 class HistoryView(View):

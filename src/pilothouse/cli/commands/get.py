@@ -32,6 +32,7 @@ def values(
     Example: pilothouse get values web -n prod -o yaml > values.yaml
     """
     found = _part(context, name, "values", revision, layer="computed" if everything else "user")["values"]
+    found = in_helms_order(found)
     if output is Output.TABLE:
         echo(f"{'COMPUTED' if everything else 'USER-SUPPLIED'} VALUES:\n{yaml_of(found)}".rstrip())
     else:
@@ -82,8 +83,9 @@ def everything_of(context: typer.Context, name: Name, revision: Revision = None,
     """Print all of this about a release."""
     release = client_of(context).call("GET", release_path(context, name, revision=revision))
     number = release["revision"] or None  # of all parts the same, whatever is deployed meanwhile
-    user = _part(context, name, "values", number, layer="user")["values"]
-    computed = _part(context, name, "values", number, layer="computed")["values"]
+    user, computed = (
+        in_helms_order(_part(context, name, "values", number, layer=layer)["values"]) for layer in ("user", "computed")
+    )
     found_hooks = _part(context, name, "hooks", number)
     texts = {part: _part(context, name, part, number)[part] for part in ("manifest", "notes")}
     answer = {**release, "values": user, "computed_values": computed, "hooks": found_hooks["hooks"], **texts}
@@ -110,6 +112,13 @@ def _print(text: str, answer: object, output: Output) -> None:
         echo(text.rstrip("\n"))
     else:
         print_answer(answer, output)
+
+
+def in_helms_order(values: Any) -> Any:
+    """Return the values with their keys sorted, at every depth, as Helm prints them."""
+    if isinstance(values, list):
+        return [in_helms_order(one) for one in values]
+    return {key: in_helms_order(values[key]) for key in sorted(values)} if isinstance(values, dict) else values
 
 
 def _tree(objects: list[dict[str, Any]], indent: str = "") -> Iterator[dict[str, Any]]:

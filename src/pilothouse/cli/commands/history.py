@@ -8,8 +8,10 @@ from pilothouse.cli.commands.list import chart_of, time_of
 from pilothouse.cli.connection import client_of
 from pilothouse.cli.output import As, Output, print_answer, print_rows
 from pilothouse.cli.releases import Name, release_path
+from pilothouse.states import Action, OperationState, ReleaseStatus
 
 _COLUMNS: Final = ("REVISION", "UPDATED", "STATUS", "CHART", "APP VERSION", "DESCRIPTION", "CHANGED BY")
+_FAILED_LATER: Final = "; the operation failed after that, in its checks"
 
 
 def show_history(
@@ -26,12 +28,20 @@ def show_history(
     newest_first = client_of(context).call("GET", release_path(context, name, "history"))
     rows = newest_first[:most][::-1]
     if output is Output.TABLE:
-        print_rows([_for_people(row) for row in rows], _COLUMNS, output, least=("APP VERSION",))
+        print_rows([revision_row(row) for row in rows], _COLUMNS, output, least=("APP VERSION",))
     else:
         print_answer([{**row, "chart": chart_of(row), "updated": row["updated_at"]} for row in rows], output)
 
 
-def _for_people(row: dict[str, Any]) -> dict[str, Any]:
+def _failed_later(row: dict[str, Any]) -> bool:
+    """Return whether the operation failed when the revision stood already: in its checks."""
+    changed = row["changed_by"] or {}
+    stands = row["status"] in {ReleaseStatus.DEPLOYED, ReleaseStatus.SUPERSEDED}
+    return stands and changed.get("state") == OperationState.FAILED and changed["cause"] in set(Action)
+
+
+def revision_row(row: dict[str, Any]) -> dict[str, Any]:
+    """Return what is told of a revision, by the names of the columns."""
     changed = row["changed_by"] or {}
     return {
         "REVISION": row["revision"],
@@ -39,6 +49,6 @@ def _for_people(row: dict[str, Any]) -> dict[str, Any]:
         "STATUS": row["status"],
         "CHART": chart_of(row),
         "APP VERSION": row["app_version"],
-        "DESCRIPTION": row["description"],
-        "CHANGED BY": changed.get("user_name") or changed.get("user_id", ""),
+        "DESCRIPTION": row["description"] + (_FAILED_LATER if _failed_later(row) else ""),
+        "CHANGED BY": changed.get("user_name") or changed.get("user_id") or "another client",
     }

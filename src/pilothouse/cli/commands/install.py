@@ -6,6 +6,7 @@ from pilothouse.cli.chart_options import Names, name_and_chart, name_options
 from pilothouse.cli.connection import session_of
 from pilothouse.cli.deploying import deploy, deploy_body, deploy_options, plan_deploy
 from pilothouse.cli.groups import takes
+from pilothouse.cli.hints import typed
 from pilothouse.cli.layers import value_options
 from pilothouse.cli.output import As, Output
 from pilothouse.cli.plans import dry_run_options, is_dry_run
@@ -46,7 +47,7 @@ def install(context: typer.Context, names: Names, *, output: As = Output.TABLE) 
     found = existing(context, name)
     if found is not None and found["revision"] and found["status"] not in {ReleaseStatus.UNINSTALLED, ""}:
         underway = found["operation"]
-        advice = follow_hint(underway["id"]) if underway else f"'pilothouse upgrade {name} {chart}' changes it"
+        advice = follow_hint(underway["id"]) if underway else f"'{typed(context, 'upgrade', name, chart)}' changes it"
         raise InvalidRequest(
             f"cannot reuse a name that is still in use: {name} is {found['status']} in namespace "
             f"{session_of(context).namespace}; {advice}"

@@ -57,6 +57,7 @@ def list_all(
     if output is not Output.TABLE:
         print_answer(rows, output)
         return
+    rows = [_now(row) for row in rows]
     if len({row["cluster_id"] for row in rows}) > 1:
         known = client_of(context).call("GET", "/api/v1/clusters")
         print_rows(with_clusters(rows, known), _WITH_CLUSTER, output, least=_LEAST)
@@ -77,7 +78,8 @@ def show(context: typer.Context, operation: Operation, output: As = Output.TABLE
     path = _path(_id_of(context, operation))
     shown = client_of(context).call("GET", path)
     evidence = client_of(context).call("GET", f"{path}/evidence")
-    print_rows([{**shown, "evidence": evidence}], _COLUMNS, output, single=True)
+    shown = {**shown, "evidence": evidence}
+    print_rows([_now(shown) if output is Output.TABLE else shown], _COLUMNS, output, single=True)
     if output is Output.TABLE:
         for found in evidence:
             print_lines(evidence_lines(found))
@@ -123,6 +125,11 @@ def cancel(
     """Cancel an operation. A queued one never begins; a running one is stopped and undone."""
     path = f"{_path(_id_of(context, operation))}/cancel"
     print_rows([client_of(context).call("POST", path, body={"keep": keep})], _COLUMNS, output, single=True)
+
+
+def _now(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the operation for people: what it does now in the place of what it began with."""
+    return {**row, "text": row["progress"] or row["text"]}
 
 
 def _path(operation_id: str) -> str:

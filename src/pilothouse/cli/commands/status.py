@@ -7,6 +7,7 @@ import typer
 
 from pilothouse.cli.commands.list import chart_of, time_of, update_of
 from pilothouse.cli.connection import client_of
+from pilothouse.cli.hints import typed
 from pilothouse.cli.output import As, Output, print_answer, print_lines
 from pilothouse.cli.releases import Name, Revision, release_path
 from pilothouse.states import UNSETTLED, ReleaseStatus
@@ -19,7 +20,7 @@ def show_status(context: typer.Context, name: Name, *, revision: Revision = None
     """
     found = client_of(context).call("GET", release_path(context, name, revision=revision))
     if output is Output.TABLE:
-        print_lines(status_lines(found))
+        print_lines(status_lines(context, found))
     else:
         print_answer(found, output)
 
@@ -44,7 +45,7 @@ def _chart_lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"VERIFIED: {signer_of(verified)}"
 
 
-def status_lines(found: dict[str, Any]) -> Iterator[str]:
+def status_lines(context: typer.Context, found: dict[str, Any]) -> Iterator[str]:
     """Return what is told of a release, line by line."""
     yield f"NAME: {found['name']}"
     yield f"LAST DEPLOYED: {time_of(found['updated_at'])}"
@@ -56,21 +57,22 @@ def status_lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"DESCRIPTION: {found['description']}"
     if not found["revision"]:
         yield "NOT INSTALLED: the installation failed and left nothing in the cluster"
-        yield f"  install it again, or remove this entry with: pilothouse uninstall {found['name']}"
+        yield f"  install it again, or remove this entry with: {typed(context, 'uninstall', found['name'])}"
     if changed := found["changed_by"]:
         who = changed["user_name"] or changed["user_id"]
         cause = changed["cause"].replace("_", " ")
-        yield f"CHANGED BY: {who}, {cause}, operation {changed['operation_id']}"
+        at = f", {time_of(changed['at'])}" if found["status"] == ReleaseStatus.UNINSTALLED else ""
+        yield f"CHANGED BY: {who}, {cause}{at}, operation {changed['operation_id']}"
         if found["status"] == ReleaseStatus.FAILED:
-            yield f"  why: pilothouse operation show {changed['operation_id']}"
+            yield f"  why: {typed(context, 'operation', 'show', changed['operation_id'])}"
     if found["manager"]:
         yield f"MANAGED BY: {found['manager']}"
     if underway := found["operation"]:
         yield f"IN PROGRESS: {underway['action']} {underway['state']}: {underway['text']}"
-        yield f"  follow it with: pilothouse operation follow {underway['id']}"
+        yield f"  follow it with: {typed(context, 'operation', 'follow', underway['id'])}"
     elif found["status"] in UNSETTLED:
         yield "LOCKED: what began this is no operation of this server; it may be at work elsewhere, or dead"
-        yield f"  if it is dead: pilothouse release unlock {found['name']} -n {found['namespace']} --reason TEXT"
+        yield f"  if it is dead: {typed(context, 'release', 'unlock', found['name'], '--reason', 'TEXT')}"
     if found["problem"]:
         yield f"NOT KNOWN: notes and labels: {found['problem']}"
     if found["notes"]:

@@ -10,9 +10,11 @@ from pilothouse.cli.commands.status import status_lines
 from pilothouse.cli.connection import client_of
 from pilothouse.cli.durations import TIMEOUT_HELP, seconds_of
 from pilothouse.cli.groups import takes
+from pilothouse.cli.hints import typed
 from pilothouse.cli.output import As, Output, print_answer, print_lines
 from pilothouse.cli.releases import Name, release_path
-from pilothouse.cli.writes import detach_options, evidence_of, failure_of, followed, start
+from pilothouse.cli.terminal import echo
+from pilothouse.cli.writes import detach_options, evidence_of, failure_of, followed, show_evidence, start
 
 
 @takes(detach_options)
@@ -51,12 +53,16 @@ def run_tests(
     else:
         found = client.call("GET", release_path(context, name, revision=revision))
         hooks = client.call("GET", release_path(context, name, "hooks", revision=revision))["hooks"]
-        print_lines(status_lines({**found, "notes": ""}))
+        print_lines(status_lines(context, {**found, "notes": ""}))
         print_lines(_suites(hooks))
         if logs:
             print_lines(_logs(evidence))
-    if (failure := failure_of(operation)) is not None:
-        raise failure
+    if (failure := failure_of(operation)) is None:
+        return
+    if output is Output.TABLE and not logs:
+        show_evidence(context, operation, evidence)
+        echo(f"again, with whole logs: {typed(context, 'test', name, '--logs')}", err=True)
+    raise failure
 
 
 def _suites(hooks: list[dict[str, Any]]) -> Iterator[str]:

@@ -37,7 +37,7 @@ def wait(
     if output is not Output.TABLE:
         print_answer(found or ended, output)
     elif found is not None:
-        print_lines(status_lines(found))
+        print_lines(status_lines(context, found))
     failure = failure_to_become(status, name, found, ended)
     if failure is not None:
         raise failure

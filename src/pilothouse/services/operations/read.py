@@ -85,6 +85,15 @@ class Operations:
         async with self._database.autocommit() as connection:
             return await store.count_before(connection, waiting)
 
+    async def list_progress(self, caller: Caller, rows: Sequence[OperationRow]) -> dict[str, str]:
+        """Return what each of these operations that runs does now, such as what it waits for, by its id."""
+        caller.require_somewhere("cce:operation:list")
+        running = [row.id for row in rows if row.state == OperationState.RUNNING and _may_follow(caller, row)]
+        if not running:
+            return {}
+        async with self._database.autocommit() as connection:
+            return await events.list_progress(connection, running)
+
     async def count_states(self, caller: Caller, *, release_name: str | None) -> dict[str, int]:
         """Return how many of the operations that the caller may list have each state."""
         caller.require_somewhere("cce:operation:list")
@@ -174,6 +183,10 @@ class Operations:
                     last_sent = time.monotonic()
                     yield OperationNews(row, [])
                 await self._notifications.wait(changed)
+
+
+def _may_follow(caller: Caller, row: OperationRow) -> bool:
+    return row.project_id == caller.project_id and caller.at(row.cluster_id, row.namespace).may("cce:operation:get")
 
 
 async def _find(tx: Transaction, caller: Caller, operation_id: str) -> OperationRow:

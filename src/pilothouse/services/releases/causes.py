@@ -3,15 +3,16 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from pilothouse.states import LIVING_STATES, Action
+from pilothouse.states import LIVING_STATES, Action, ReleaseStatus
 from pilothouse.store.release_changes import Change
 from pilothouse.store.releases import RevisionRow
 
 #: How far the clocks of a cluster and of the database may be apart.
 _SKEW = timedelta(minutes=5)
+_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 #: A cancel that rolled an upgrade or rollback back.
 CANCEL = "cancel"
 #: A failure that did, by the option of that name.
@@ -22,13 +23,28 @@ _ROLLBACK: Final = re.compile(r"Rollback to ([0-9]{1,9})\b")
 
 @dataclass(frozen=True)
 class Cause:
-    """The operation that wrote a revision; ``cause`` is its action, or why the revision undoes it."""
+    """The operation that wrote a revision; ``cause`` is its action, or why the revision undoes it.
+
+    ``state`` is the operation's, ``at`` when it ended; None while it goes on.
+    """
 
     cause: str
     operation_id: str
     request_id: str
     user_id: str
     user_name: str
+    state: str
+    at: datetime | None
+
+
+def find_last_change(row: RevisionRow, changes: Sequence[Change]) -> Cause | None:
+    """Return what uninstalled the revision, if it is uninstalled and that is known, else what wrote it."""
+    if row.status == ReleaseStatus.UNINSTALLED:
+        ended = (one for one in changes if one.action == Action.UNINSTALL and one.finished_at is not None)
+        last = next(ended, None)
+        if last is not None and last.finished_at is not None and last.finished_at >= (row.last_deployed or _LONG_AGO):
+            return _cause(last, last.action)
+    return find_cause(row, changes)
 
 
 def find_cause(row: RevisionRow, changes: Sequence[Change]) -> Cause | None:
@@ -88,4 +104,12 @@ def _was_then(change: Change, row: RevisionRow) -> bool:
 
 
 def _cause(change: Change, cause: str) -> Cause:
-    return Cause(cause, change.operation_id, change.request_id, change.user_id, change.user_name)
+    return Cause(
+        cause,
+        change.operation_id,
+        change.request_id,
+        change.user_id,
+        change.user_name,
+        change.state,
+        change.finished_at,
+    )

@@ -17,7 +17,7 @@ from pilothouse.redaction import WITHHELD
 from pilothouse.services.charts.trust import without_source
 from pilothouse.services.clusters import Clusters, cluster_error_context, unknown_cluster
 from pilothouse.services.identity.bootstrap import Caller
-from pilothouse.services.releases.causes import Cause, find_cause, find_chart_digest, find_underway
+from pilothouse.services.releases.causes import Cause, find_chart_digest, find_last_change, find_underway
 from pilothouse.services.releases.live import LiveReleases
 from pilothouse.services.releases.masking import hide_in_notes, hide_in_text, is_ordinary
 from pilothouse.services.releases.names import is_name, is_namespace, unknown_release, without_revision
@@ -146,7 +146,7 @@ class ReleaseDetails:
             manager=row.manager if row is not None else "",
             notes="",
             labels={},
-            changed_by=find_cause(row, changes) if row is not None else None,
+            changed_by=find_last_change(row, changes) if row is not None else None,
             underway=find_underway(changes),
             drift=look,
             origin=origin,
@@ -194,7 +194,7 @@ class ReleaseDetails:
             for number in told[:most]:
                 said[number] = await self._hide(caller, cluster, place, number, said[number])
             said |= dict.fromkeys(told[most:], WITHHELD)
-        return [HistoryItem(row, said[row.revision], find_cause(row, changes)) for row in found.revisions]
+        return [HistoryItem(row, said[row.revision], find_last_change(row, changes)) for row in found.revisions]
 
     async def _hide(self, caller: Caller, cluster: ClusterName, place: ReleaseRef, revision: int, text: str) -> str:
         """Return a description with the values of its revision masked."""

@@ -1,11 +1,12 @@
 """Who wrote a revision, and why, by the operations of the release."""
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from pilothouse.services.releases.causes import find_cause, find_chart_digest
+from pilothouse.services.releases.causes import find_cause, find_chart_digest, find_last_change
 from pilothouse.store.release_changes import Change
 from pilothouse.store.releases import RevisionRow
 
@@ -71,3 +72,25 @@ def test_a_revision_that_undoes_an_upgrade_says_why_and_has_the_chart_of_before(
     assert (undone.cause, undone.operation_id, undone.user_name) == (cause, "operation-2", "admin")
     assert find_chart_digest(stored(3, "Rollback to 1"), changes) == "digest-1"
     assert find_cause(stored(4, "Rollback to 1"), changes) is None
+
+
+def test_of_an_uninstalled_release_it_is_told_who_uninstalled_it_and_when():
+    late = NOW + timedelta(minutes=1)
+    gone = replace(stored(2, "Uninstallation complete"), status="uninstalled", origin_operation_id="operation-2")
+    removal = change(3, action="uninstall", revision=None, user_name="ann", finished_at=late)
+
+    found = find_last_change(gone, [removal, change(2)])
+
+    assert found is not None
+    assert (found.cause, found.user_name, found.at) == ("uninstall", "ann", late)
+    assert find_last_change(replace(gone, status="deployed"), [removal, change(2)]) == find_cause(gone, [change(2)])
+    before = replace(removal, finished_at=NOW - timedelta(minutes=1))  # of an earlier life: another client removed this
+    assert find_last_change(gone, [change(2), before]) == find_cause(gone, [change(2)])
+
+
+def test_a_revision_that_stands_tells_that_its_operation_has_failed():
+    checked = change(2, state="failed")
+    found = find_last_change(replace(stored(2, "Upgrade complete"), origin_operation_id="operation-2"), [checked])
+
+    assert found is not None
+    assert (found.cause, found.state) == ("upgrade", "failed")

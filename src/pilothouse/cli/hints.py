@@ -1,0 +1,27 @@
+"""Commands that a person is told to type: they act where this command acts, so that they can be pasted."""
+
+import shlex
+from typing import Final
+
+import typer
+
+from pilothouse.cli.groups import connection_options_of
+
+#: Flags that say where a command acts. A context or variable that says it counts for the next command, too.
+_PLACE: Final = {
+    "named_context": "--context",
+    "in_project": "--project",
+    "in_cluster": "--cluster",
+    "in_namespace": "-n",
+}
+#: An operation is named by its id, wherever it is.
+_BY_ID: Final = frozenset({"operation"})
+_WHERE: Final = ("_cluster", "_namespace")
+
+
+def typed(context: typer.Context, *words: str) -> str:
+    """Return the command line of these words with the flags of this one that say where it acts."""
+    given = connection_options_of(context)
+    place = [name for name in _PLACE if given.get(name) and not (words[0] in _BY_ID and name.endswith(_WHERE))]
+    flags = (word for name in place for word in (_PLACE[name], str(given[name])))
+    return shlex.join(["pilothouse", *(word for word in words if word), *flags])
