@@ -190,6 +190,8 @@ def test_names_are_checked_as_helm_does(typed: Typed):
     [
         (["install", "web"], 2, "must either provide a name or specify --generate-name"),
         (["install", "web", "./no-chart"], 2, "./no-chart: there is no such file or folder"),
+        (["upgrade", "no-such", "./no-chart"], 2, "./no-chart: there is no such file or folder"),
+        (["upgrade", "no-such", ".", "--timeout", "5"], 2, "did you mean 5s?"),
         (["install", "web", ".", "-f", "no.yaml"], 2, "cannot read no.yaml"),
         (["install", "web", ".", "--wait=soon"], 2, "'soon' is none of watcher, hookOnly, legacy"),
         (["install", "web", ".", "--timeout", "300"], 2, "did you mean 300s?"),
@@ -318,7 +320,7 @@ def test_a_terminal_sees_one_line_that_changes_and_fits(*, typed: Typed, hooked:
     assert "STATUS: deployed" in out
 
 
-@pytest.mark.parametrize(("keys", "state"), [("c\n", "cancelled"), ("g\n", "succeeded")])
+@pytest.mark.parametrize(("keys", "state"), [("c\n", "cancelled"), ("?\ng\n", "succeeded")])
 def test_ctrl_c_on_a_terminal_asks(*, typed: Typed, hooked: Path, start: Start, keys: str, state: str):
     done(typed("install", "web", str(hooked)))
     person, terminal = pty.openpty()
@@ -410,6 +412,8 @@ def test_detached_it_goes_on_and_wait_follows_it(typed: Typed, folder: Path):
     assert accepted["action"] == "upgrade"
     assert "REVISION: 2" in said
     assert f"operation {accepted['id']}" in said
+    place = json.loads(done(typed("status", "web", "-o", "json")))["namespace"]
+    assert f"there is one in namespace {place} of" in typed("status", "web", "-n", "kube-system").stderr
     assert folder.exists()
 
 
@@ -422,6 +426,7 @@ def test_an_operation_is_named_by_its_release_and_told_to_who_is_refused_meanwhi
         refused = typed(verb, "web", ".")
         assert (refused.returncode, refused.stdout) == (1, "")
         assert advice in refused.stderr, verb
+    wait_for(lambda: "waiting for Pod web" in done(typed("operation", "list", "--release", "web")))
     cancelled = json.loads(done(typed("operation", "cancel", "web", "-o", "json")))
 
     assert cancelled["id"] == accepted
@@ -571,6 +576,7 @@ def test_what_was_uninstalled_with_its_history_comes_back(*, typed: Typed, names
     assert "name revision 1" in typed("rollback", "web").stderr
     refused = typed("upgrade", "web", ".")
     assert (refused.returncode, "'web' has no deployed releases" in refused.stderr) == (1, True)
+    assert re.search(r"CHANGED BY: .*, uninstall, \S+Z, operation ", done(typed("status", "web")))
 
     done(typed("rollback", "web", "1"))
 
@@ -716,3 +722,9 @@ def test_tests_are_run_and_their_logs_printed_as_helm_does(typed: Typed, folder:
     assert broken.returncode == 1
     assert "Phase:          Failed" in broken.stdout
     assert "test of web failed: " in broken.stderr
+    explained = typed("test", "web").stderr
+    assert explained.count("waited for Pod ") == 1
+    assert re.search(r"  hook Pod \S+/web-try  \S", explained)
+    assert "again, with whole logs: pilothouse test web --logs" in explained
+    typed("upgrade", "web", ".", "--set", "fate=fail", "--checks", "test")
+    assert "complete; the operation failed after that, in its checks" in done(typed("history", "web"))

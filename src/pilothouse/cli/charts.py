@@ -75,11 +75,19 @@ def uploaded_id(context: typer.Context, chart: str, *, version: str = "") -> str
     if not found:
         others = ", ".join(f"{row['name']}@{row['version']}" for row in _versions(context, name=name)[:5])
         hint = f"there is {others}" if others else "'pilothouse chart list' shows them, ./NAME is a folder"
-        raise InvalidRequest(f"no chart of this project is named {chart!r}; {hint}")
+        raise InvalidRequest(f"no chart of this project is named {chart!r}{_not_here(chart)}; {hint}")
     if len(found) > 1:
         candidates = ", ".join(f"{row['name']}@{row['version']} ({row['id']})" for row in found)
         raise InvalidRequest(f"chart {name!r} has {len(found)} versions; name one of {candidates}")
     return str(found[0]["id"])
+
+
+def _not_here(chart: str) -> str:
+    from pathlib import Path
+
+    if "@" in chart:
+        return ""
+    return ", and the folder of that name here has no Chart.yaml" if Path(chart).is_dir() else ", and no folder here"
 
 
 def is_uploaded_by_deploying(context: typer.Context, chart: "PackedChart") -> bool:

@@ -61,6 +61,13 @@ def deploy_body(context: typer.Context, *, values_mode: str = "replace") -> dict
     return {"values": values, "values_mode": values_mode, "options": options}
 
 
+def require_chart(chart: str) -> None:
+    """Raise UsageError if CHART is a path, and no chart is there."""
+    from pilothouse.cli.local_charts import find_local
+
+    find_local(chart)
+
+
 def plan_deploy(context: typer.Context, name: str, chart: str, body: dict[str, Any], output: Output) -> dict[str, Any]:
     """Plan to make the release so, print the plan, and return it."""
     return _send(

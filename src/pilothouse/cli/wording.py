@@ -32,6 +32,9 @@ _LAYER: Final = re.compile(r"(?<![\w.])values\[\d+\] \(([^()]+)\)")
 #: Fields that a refusal begins with, and what was typed for them.
 _TYPED: Final = {"revision": "REVISION", "filters": "--filter", "chart.version": "--version"}
 _FIELD: Final = re.compile(r"^(revision|filters|chart\.version)(?:\[\d+\])?: ")
+#: What the API server says of a number or truth where a text must be, such as an annotation.
+_NO_TEXT: Final = re.compile(r"expected string, got &value\.valueUnstructured\{")
+_TEXT_HINT: Final = "--set-string, or quotes in a file of values, make a text of it"
 _RUNNING: Final = re.compile(r"\(operation ([0-9a-f-]{36})\); retry when the release is no longer pending")
 _RENDERED_HINT: Final = "'pilothouse template CHART --debug' with the same values prints what was rendered"
 FORCE_HINT: Final = (
@@ -47,6 +50,8 @@ def reword(text: str) -> str:
     text = _PARAMETER.sub(lambda found: _flag(found[1] or found[2]), text)
     for phrase, typed in _PHRASES.items():
         text = text.replace(phrase, typed)
+    if _NO_TEXT.search(text):
+        return f"{text}; {_TEXT_HINT}"
     if running := _RUNNING.search(text):
         return f"{text}; {follow_hint(running[1])}"
     return f"{text}; {_RENDERED_HINT}" if "YAML parse error on " in text else text

@@ -37,6 +37,6 @@ class RunTestsOutcome:
         object.__setattr__(self, "pods", tuple(plain))
 
     def raise_failure(self) -> None:
-        """Raise HelmError if a test, or what belongs to it, failed."""
+        """Raise HelmError if a test, or what belongs to it, failed; Helm's end of the tests says the same once more."""
         if self.failure:
-            raise helm_error(self.failure, kind=self.failure_kind)
+            raise helm_error("\n".join(dict.fromkeys(self.failure.split("\n"))), kind=self.failure_kind)

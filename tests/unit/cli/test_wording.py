@@ -17,6 +17,7 @@ from pilothouse.services.releases.locks import describe_lock, running_error
 ID = "1b4e28ba-2fa1-4d5e-9f3c-7a0c5b9e1d20"
 RUNNING = SimpleNamespace(action="upgrade", release_name="web", state="running", id=ID)
 HINT = f"; 'pilothouse operation follow {ID}' shows it, 'pilothouse operation cancel {ID}' ends it"
+NO_TEXT = ".annotations.x: expected string, got &value.valueUnstructured{Value:9739}"
 WRONG_YAML = "YAML parse error on a/templates/b.yaml: line 2"
 CONFLICT = 'conflict occurred while applying object a/b v1, Kind=C: Apply failed with 2 conflicts: conflicts with "x":'
 PLAN: dict[str, Any] = {
@@ -54,6 +55,7 @@ PLAN: dict[str, Any] = {
         ("chart.version: no version", "--version: no version"),
         ("values[0] (--set): key a has no value", "--set: key a has no value"),
         ("(set by values[1] (prod.yaml), line 2)", "(set by prod.yaml, line 2)"),
+        (NO_TEXT, f"{NO_TEXT}; --set-string, or quotes in a file of values, make a text of it"),
         (
             WRONG_YAML,
             f"{WRONG_YAML}; 'pilothouse template CHART --debug' with the same values prints what was rendered",

@@ -4,7 +4,7 @@ import typer
 
 from pilothouse.cli.chart_options import Names, name_and_chart, name_options
 from pilothouse.cli.connection import session_of
-from pilothouse.cli.deploying import deploy, deploy_body, deploy_options, plan_deploy
+from pilothouse.cli.deploying import deploy, deploy_body, deploy_options, plan_deploy, require_chart
 from pilothouse.cli.groups import takes
 from pilothouse.cli.hints import typed
 from pilothouse.cli.layers import value_options
@@ -44,6 +44,8 @@ def install(context: typer.Context, names: Names, *, output: As = Output.TABLE) 
     Examples: pilothouse install web ./chart -n prod -f values.yaml --wait; pilothouse install web nginx@1.2.0 --set a=1
     """
     name, chart = name_and_chart(context, names)
+    require_chart(chart)
+    body = deploy_body(context)  # what is typed wrongly is told before what the server says
     found = existing(context, name)
     if found is not None and found["revision"] and found["status"] not in {ReleaseStatus.UNINSTALLED, ""}:
         underway = found["operation"]
@@ -52,7 +54,6 @@ def install(context: typer.Context, names: Names, *, output: As = Output.TABLE) 
             f"cannot reuse a name that is still in use: {name} is {found['status']} in namespace "
             f"{session_of(context).namespace}; {advice}"
         )
-    body = deploy_body(context)
     if is_dry_run(context):
         plan_deploy(context, name, chart, body, output)
     else:

@@ -1,7 +1,9 @@
 """``pilothouse status``: how a release is, as ``helm status`` tells it, and what is being done to it."""
 
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlencode
 
 import typer
 
@@ -10,19 +12,41 @@ from pilothouse.cli.connection import client_of
 from pilothouse.cli.hints import typed
 from pilothouse.cli.output import As, Output, print_answer, print_lines
 from pilothouse.cli.releases import Name, Revision, release_path
+from pilothouse.errors import PilothouseError
 from pilothouse.states import UNSETTLED, ReleaseStatus
 
 
 def show_status(context: typer.Context, name: Name, *, revision: Revision = None, output: As = Output.TABLE) -> None:
     """Show the status of a release. With the operation that is at work on it, and its notes.
 
+    Its live objects are told by 'pilothouse get resources'.
+
     Example: pilothouse status web -n prod
     """
-    found = client_of(context).call("GET", release_path(context, name, revision=revision))
+    from pilothouse.cli.client import ServerRefused
+
+    try:
+        found = client_of(context).call("GET", release_path(context, name, revision=revision))
+    except ServerRefused as error:
+        if error.status != HTTPStatus.NOT_FOUND or not (hint := elsewhere(context, name)):
+            raise
+        raise PilothouseError(f"{error}; {hint}") from error
     if output is Output.TABLE:
         print_lines(status_lines(context, found))
     else:
         print_answer(found, output)
+
+
+def elsewhere(context: typer.Context, name: str) -> str:
+    """Return where else there is a release of that name; nothing if it is nowhere."""
+    query = urlencode({"name": name, "fields": "name", "limit": 100})
+    found = client_of(context).call("GET", f"/api/v1/releases?{query}")
+    places = [(one["namespace"], one["cluster_name"]) for one in found if one["name"] == name]
+    if not places:
+        return ""
+    (namespace, cluster), *more = places
+    others = f", and {len(more)} more ('pilothouse list -A' lists them)" if more else ""
+    return f"there is one in namespace {namespace} of cluster {cluster}{others}"
 
 
 def signer_of(verified: dict[str, Any]) -> str:

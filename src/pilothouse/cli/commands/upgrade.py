@@ -6,7 +6,7 @@ import typer
 
 from pilothouse.cli.chart_options import Names, name_and_chart, reuse_chart_options
 from pilothouse.cli.connection import session_of
-from pilothouse.cli.deploying import deploy, deploy_body, deploy_options, plan_deploy
+from pilothouse.cli.deploying import deploy, deploy_body, deploy_options, plan_deploy, require_chart
 from pilothouse.cli.groups import options_of, takes
 from pilothouse.cli.layers import value_options
 from pilothouse.cli.output import As, Output
@@ -74,6 +74,8 @@ def upgrade(
     pilothouse upgrade web --reuse-chart --reuse-values --set replicas=3
     """
     name, chart = name_and_chart(context, names)
+    require_chart(chart)
+    body = deploy_body(context, values_mode=mode_of(context))  # what is typed wrongly is told before what is there
     if not install and not _has_deployed(existing(context, name)):
         from pilothouse.cli.commands.cluster import require_cluster
 
@@ -82,7 +84,6 @@ def upgrade(
             f"{name!r} has no deployed releases in namespace {session_of(context).namespace}; "
             "'pilothouse list -A' shows where there is one, --install makes one"
         )
-    body = deploy_body(context, values_mode=mode_of(context))
     if is_dry_run(context):
         plan_deploy(context, name, chart, body, output)
     else:

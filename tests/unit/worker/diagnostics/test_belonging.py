@@ -6,6 +6,8 @@ from typing import Any
 import orjson
 import pytest
 
+from pilothouse.engine.tested import RunTestsOutcome
+from pilothouse.errors import HelmError
 from pilothouse.redaction import Masks
 from pilothouse.worker.diagnostics.belonging import began_at, is_done, is_own_event, pod_state, pods_of_job
 from pilothouse.worker.diagnostics.found import Found
@@ -94,3 +96,11 @@ def test_a_pod_that_is_a_hook_has_a_state():
     )
     assert pod_state(pod("", phase="Succeeded")) == "Succeeded"
     assert pod_state({"kind": "ConfigMap"}) == ""
+
+
+def test_a_failed_test_says_why_once():
+    said = "resource Pod/shop/tt-test not ready. status: Failed, message: pod failed"
+    outcome = RunTestsOutcome(failure=f"{said}\n{said}", failure_kind="HelmReleaseError", tests=[], pods=())
+    with pytest.raises(HelmError) as told:
+        outcome.raise_failure()
+    assert str(told.value) == said
