@@ -1,6 +1,7 @@
 """What a failed operation tells when its pods are gone, and how operations end at their deadline."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -222,6 +223,38 @@ def test_conflicts_are_told_as_data(release: OneRelease, direct: Client):
     ]
     shown = release.server.command("operation", "show", ended["id"])
     assert f".data.text of ConfigMap {release.namespace}/told-config is held by other-tool" in shown.stdout
+
+
+def test_evidence_holds_nothing_of_the_operation_before(release: OneRelease):
+    chart = upload(
+        release.server,
+        hook=hook_template("pre-upgrade", fate="'{{ .Values.fate }}'"),
+        web=deployment_template("web", fate="'{{ .Values.pods }}'"),
+    )
+    release.create(chart, parameters={"include_hooks": True}, values={"fate": "", "pods": ""})
+    assert release.settled()["status"] == "DEPLOYED"
+    hooks = {"include_hooks": True}
+    failed = carried_out(
+        release.server, release.update(chart_id=chart, parameters=hooks, values={"fate": "fail", "pods": ""})
+    )
+    assert "BackoffLimitExceeded" in {event["reason"] for event in failed["evidence"][0]["events"]}
+    until = int(datetime.fromisoformat(failed["finished_at"]).timestamp()) + 2
+    wait_for(lambda: time.time() >= until)  # Kubernetes tells times in whole seconds
+
+    waiting = {"X-Pilothouse-Wait": "ready", "X-Pilothouse-Timeout": "10"}
+    values = {"fate": "", "pods": "never-ready"}
+    ended = carried_out(
+        release.server, release.update(chart_id=chart, parameters=hooks, values=values, headers=waiting)
+    )
+
+    (found,) = ended["evidence"]
+    assert ended["state"] == "failed"
+    assert [one["name"] for one in found["objects"]] == ["told-web"]
+    events = [(event["at"][:19], event["object"], event["reason"]) for event in found["events"]]
+    assert "ScalingReplicaSet" in {reason for _, _, reason in events}
+    assert not [one for one in events if one[0] < ended["created_at"][:19]], events
+    assert "BackoffLimitExceeded" not in {reason for _, _, reason in events}
+    assert len(events) == len(set(events))
 
 
 def test_every_action_ends_failed_at_its_deadline_with_the_hook_that_did_not_end(release: OneRelease):
