@@ -250,10 +250,10 @@ def test_evidence_holds_nothing_of_the_operation_before(release: OneRelease):
     (found,) = ended["evidence"]
     assert ended["state"] == "failed"
     assert [one["name"] for one in found["objects"]] == ["told-web"]
-    events = [(event["at"][:19], event["object"], event["reason"]) for event in found["events"]]
-    assert "ScalingReplicaSet" in {reason for _, _, reason in events}
+    events = [(event["at"][:19], event["object"], event["reason"], event["text"]) for event in found["events"]]
+    assert "ScalingReplicaSet" in {reason for _, _, reason, _ in events}
     assert not [one for one in events if one[0] < ended["created_at"][:19]], events
-    assert "BackoffLimitExceeded" not in {reason for _, _, reason in events}
+    assert "BackoffLimitExceeded" not in {reason for _, _, reason, _ in events}
     assert len(events) == len(set(events))
 
 

@@ -1,6 +1,7 @@
 """``pilothouse status``: how a release is, as ``helm status`` tells it, and what is being done to it."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode
@@ -32,9 +33,19 @@ def show_status(context: typer.Context, name: Name, *, revision: Revision = None
             raise
         raise PilothouseError(f"{error}; {hint}") from error
     if output is Output.TABLE:
-        print_lines(status_lines(context, found))
+        print_lines(status_lines(context, {**found, "operation": _underway(context, found["operation"])}))
     else:
         print_answer(found, output)
+
+
+def _underway(context: typer.Context, operation: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the operation with what it does now, if the caller may see that."""
+    if operation is None:
+        return None
+    with suppress(PilothouseError):
+        now = client_of(context).call("GET", f"/api/v1/operations/{operation['id']}")
+        return {**operation, "text": now["progress"] or operation["text"]}
+    return operation
 
 
 def elsewhere(context: typer.Context, name: str) -> str:

@@ -15,6 +15,10 @@ from pilothouse.engine.protocol import ProgressEvent
 
 _EVERY_SECONDS: Final = 0.5
 _LOOK_SECONDS: Final = 2.0
+#: Nobody waits for one of these: it has only not been looked at yet.
+_READY_AS_THEY_ARE: Final = frozenset(
+    {"ServiceAccount", "ConfigMap", "Secret", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}
+)
 
 Tell = Callable[[str, str], Awaitable[None]]
 Look = Callable[[ProgressEvent], Awaitable[str]]
@@ -89,6 +93,8 @@ def describe(event: ProgressEvent) -> str:
             text = f"applying {event.done} of {event.total} objects" + (f": {subject}" if subject else "")
         case "apply" | "delete":
             text = f"{'applying' if event.phase == 'apply' else 'deleting'} {subject or 'objects'}"
+        case "wait" if event.total and event.object_kind in _READY_AS_THEY_ARE:
+            text = f"waiting for {event.total - (event.done or 0)} of {event.total} objects"
         case "wait" if subject or event.total:
             text = f"waiting for {subject or f'{event.total} objects'}"
         case _:
