@@ -60,6 +60,7 @@ def test_charts_of_a_repository_and_of_a_registry(server: RunningServer, tmp_pat
             for words in (f"{name}/webapp", f"{name[3:]}/WEB"):
                 assert json.loads(run("search", words, "-l", "-o", "json")) == found
             assert json.loads(run("search", f"other-{name}/webapp", "-o", "json")) == []
+            assert run("search", f"other-{name}/webapp") == "No results found\n"
             assert f"==> Linting {name}/webapp\n" in run("lint", f"{name}/webapp")
             assert run("pull", f"{name}/webapp", "--version", "^1", "-d", "pulled") == "pulled/webapp-1.0.0.tgz\n"
             assert (tmp_path / "pulled" / "webapp-1.0.0.tgz").read_bytes() == ARCHIVE

@@ -471,6 +471,7 @@ def test_drift_is_what_somebody_changed_by_hand(
     assert found.returncode == 2, found.stderr
     assert "by hand" in found.stdout
     assert found.stdout == done(typed("diff", "web", "1", "live"))
+    assert "pilothouse upgrade web --reuse-chart --reuse-values --force-conflicts; what it does not" in found.stderr
     done(typed("upgrade", "web", ".", "--force-conflicts"))
     assert typed("drift", "web", "--detailed-exitcode").returncode == 0
     assert folder.exists()

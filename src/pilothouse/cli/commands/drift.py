@@ -2,11 +2,13 @@
 
 import typer
 
-from pilothouse.cli.commands.diff import change_lines, end_with_changes, exit_options
+from pilothouse.cli.commands.diff import change_lines, differs, end_with_changes, exit_options
 from pilothouse.cli.connection import client_of
 from pilothouse.cli.groups import takes
+from pilothouse.cli.hints import typed
 from pilothouse.cli.output import As, Output, print_answer, print_lines
 from pilothouse.cli.releases import Name, release_path
+from pilothouse.cli.terminal import echo
 
 
 @takes(exit_options)
@@ -19,6 +21,9 @@ def drift(context: typer.Context, name: Name, *, output: As = Output.TABLE) -> N
     found = client_of(context).call("GET", release_path(context, name, "diff", to="live"))
     if output is Output.TABLE:
         print_lines([f"{name}: revision {found['from_revision']} to what is in the cluster", *change_lines(found)])
+        if differs(found["summary"]):
+            mends = typed(context, "upgrade", name, "--reuse-chart", "--reuse-values", "--force-conflicts")
+            echo(f"puts back what the release says: {mends}; what it does not say, such as a label, stays", err=True)
     else:
         print_answer(found, output)
     end_with_changes(context, found)

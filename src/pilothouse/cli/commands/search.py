@@ -11,6 +11,7 @@ from pilothouse.cli.connection import client_of
 from pilothouse.cli.exits import UsageError
 from pilothouse.cli.helm_words import command_hint
 from pilothouse.cli.output import As, Output, print_answer, print_rows
+from pilothouse.cli.terminal import echo
 
 _COLUMNS: Final = ("NAME", "CHART VERSION", "APP VERSION", "DESCRIPTION")
 _PAGE: Final = 500
@@ -50,6 +51,9 @@ def search(
         ]
     if output is not Output.TABLE:
         print_answer(found, output)
+        return
+    if not found:
+        echo("No results found")
         return
     print_rows([_for_people(chart) for chart in found], _COLUMNS, output, least=("APP VERSION",))
 
