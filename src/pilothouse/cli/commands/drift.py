@@ -9,6 +9,7 @@ from pilothouse.cli.hints import typed
 from pilothouse.cli.output import As, Output, print_answer, print_lines
 from pilothouse.cli.releases import Name, release_path
 from pilothouse.cli.terminal import echo
+from pilothouse.states import Action
 
 
 @takes(exit_options)
@@ -22,7 +23,7 @@ def drift(context: typer.Context, name: Name, *, output: As = Output.TABLE) -> N
     if output is Output.TABLE:
         print_lines([f"{name}: revision {found['from_revision']} to what is in the cluster", *change_lines(found)])
         if differs(found["summary"]):
-            mends = typed(context, "upgrade", name, "--reuse-chart", "--reuse-values", "--force-conflicts")
+            mends = typed(context, Action.UPGRADE, name, "--reuse-chart", "--reuse-values", "--force-conflicts")
             echo(f"puts back what the release says: {mends}; what it does not say, such as a label, stays", err=True)
     else:
         print_answer(found, output)

@@ -22,7 +22,7 @@ from pilothouse.cli.writes import (
     write_options,
 )
 from pilothouse.errors import InvalidRequest
-from pilothouse.states import ReleaseStatus
+from pilothouse.states import Action, ReleaseStatus
 
 
 @takes(
@@ -49,7 +49,9 @@ def install(context: typer.Context, names: Names, *, output: As = Output.TABLE) 
     found = existing(context, name)
     if found is not None and found["revision"] and found["status"] not in {ReleaseStatus.UNINSTALLED, ""}:
         underway = found["operation"]
-        advice = follow_hint(underway["id"]) if underway else f"'{typed(context, 'upgrade', name, chart)}' changes it"
+        advice = (
+            follow_hint(underway["id"]) if underway else f"'{typed(context, Action.UPGRADE, name, chart)}' changes it"
+        )
         raise InvalidRequest(
             f"cannot reuse a name that is still in use: {name} is {found['status']} in namespace "
             f"{session_of(context).namespace}; {advice}"

@@ -14,7 +14,7 @@ from pilothouse.cli.hints import typed
 from pilothouse.cli.output import As, Output, print_answer, print_lines
 from pilothouse.cli.releases import Name, Revision, release_path
 from pilothouse.errors import PilothouseError
-from pilothouse.states import UNSETTLED, ReleaseStatus
+from pilothouse.states import UNSETTLED, Action, ReleaseStatus
 
 
 def show_status(context: typer.Context, name: Name, *, revision: Revision = None, output: As = Output.TABLE) -> None:
@@ -92,7 +92,7 @@ def status_lines(context: typer.Context, found: dict[str, Any]) -> Iterator[str]
     yield f"DESCRIPTION: {found['description']}"
     if not found["revision"]:
         yield "NOT INSTALLED: the installation failed and left nothing in the cluster"
-        yield f"  install it again, or remove this entry with: {typed(context, 'uninstall', found['name'])}"
+        yield f"  install it again, or remove this entry with: {typed(context, Action.UNINSTALL, found['name'])}"
     if changed := found["changed_by"]:
         who = changed["user_name"] or changed["user_id"]
         cause = changed["cause"].replace("_", " ")
