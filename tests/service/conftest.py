@@ -53,19 +53,31 @@ def superuser(database_url: str, database_folder: Path) -> Iterator[psycopg.Conn
         yield connection
 
 
+@pytest.fixture(scope="session")
+def migrated_once(database_url: str) -> str:
+    """Return the name of a migrated database that nobody uses; copied, because to migrate takes longer than a test."""
+    name = f"migrated_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    migrate(Database(_address(database_url, name)))
+    return name
+
+
 @pytest.fixture
-def own_database_url(database_url: str) -> Iterator[str]:
+def own_database_url(database_url: str, migrated_once: str) -> Iterator[str]:
     """Yield the address of a migrated database with nothing of other tests in it; dropped at the end."""
     name = f"own_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{migrated_once}"')
         try:
-            url = Database(database_url).url.set(drivername="postgresql", database=name)
-            address = url.render_as_string(hide_password=False)
-            migrate(Database(address))
-            yield address
+            yield _address(database_url, name)
         finally:
             drop_database(connection, name)
+
+
+def _address(database_url: str, name: str) -> str:
+    url = Database(database_url).url.set(drivername="postgresql", database=name)
+    return url.render_as_string(hide_password=False)
 
 
 @pytest.fixture
