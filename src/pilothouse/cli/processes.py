@@ -21,10 +21,10 @@ _SWITCH_SECONDS: Final = 0.0005
 
 def run_api_process(parent: int) -> None:
     """Serve the HTTP API until told to stop, or until the process ``parent`` ends unless that is 0."""
+    settings = _prepare(parent)
     with _loading():
         from pilothouse.app import run_api
 
-    settings = _prepare(parent)
     run_api(settings, database_url=_database_url(settings, parent))
 
 
@@ -33,19 +33,19 @@ def run_worker_process(parent: int, *, name: str) -> None:
 
     ``name``: the supervisor's name for it, under which it resumes its predecessor's operations; or empty.
     """
+    settings = _prepare(parent)
     with _loading():
         from pilothouse.daemons import run_worker
 
-    settings = _prepare(parent)
     run_worker(settings, database_url=_database_url(settings, parent), name=name)
 
 
 def run_observer_process(parent: int) -> None:
     """Maintain the release index until told to stop, or until the process ``parent`` ends unless that is 0."""
+    settings = _prepare(parent)
     with _loading():
         from pilothouse.daemons import run_observer
 
-    settings = _prepare(parent)
     run_observer(settings, database_url=_database_url(settings, parent))
 
 
