@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from pilothouse import __version__
-from pilothouse.cli import COMMANDS
+from pilothouse.cli import COMMANDS, app
 
 SERVER_ONLY = [
     "fastapi",
@@ -138,8 +139,9 @@ def test_a_setting_that_cannot_be_read_is_named_without_its_value_and_without_a_
 
 @pytest.mark.parametrize("noun", ["", *COMMANDS])
 def test_no_line_of_the_help_is_cut(noun: str):
-    lines = run(*filter(None, [noun]), "--help").stdout.splitlines()
-    assert [line for line in lines[1:] if line.endswith("...")] == []
+    done = CliRunner().invoke(app, [*filter(None, [noun]), "--help"])
+    assert done.exit_code == 0
+    assert [line for line in done.stdout.splitlines()[1:] if line.endswith("...")] == []
 
 
 def test_serve_names_the_variable_that_is_no_setting_and_starts_nothing(tmp_path: Path):

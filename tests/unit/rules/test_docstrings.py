@@ -1,8 +1,8 @@
 """Docstrings begin as CONTRIBUTING.md says; ruff's D401 knows neither properties nor nouns that look like verbs."""
 
 import ast
+import functools
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parents[3] / "src" / "pilothouse"
@@ -15,12 +15,15 @@ _NO_VERB = re.compile(
 _OF_PROPERTY = re.compile(r"(The|True if|False if|Return)\b")
 
 
-def documented() -> Iterator[tuple[str, Function, str]]:
-    """Yield place, function and docstring of each function that has one."""
-    for path in sorted(SOURCE.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, Function) and (text := ast.get_docstring(node)):
-                yield f"{path.relative_to(SOURCE)}:{node.lineno} {node.name}: {text.splitlines()[0]}", node, text
+@functools.cache
+def documented() -> list[tuple[str, Function, str]]:
+    """Return place, function and docstring of each function that has one."""
+    return [
+        (f"{path.relative_to(SOURCE)}:{node.lineno} {node.name}: {text.splitlines()[0]}", node, text)
+        for path in sorted(SOURCE.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, Function) and (text := ast.get_docstring(node))
+    ]
 
 
 def is_property(function: Function) -> bool:
