@@ -197,7 +197,15 @@ func (e *engine) upgrade(request *upgradeRequest, during call, progress *progres
 	}
 	running.objects.looks, running.objects.compares, running.objects.replaces = true, true, request.ForceReplace
 	running.objects.removesNamespace = request.RemoveNamespace
-	running.records.before = func(made *releasev1.Release) error { return checkObjects(made.Manifest, made.Hooks) }
+	running.records.before = func(made *releasev1.Release) error {
+		if request.OnlyRevision > 0 && made.Version != request.OnlyRevision {
+			return refusal{kind: planMoved, message: fmt.Sprintf(
+				"the release was not changed: its next revision is %d by now, not %d; look at it and send the request again",
+				made.Version, request.OnlyRevision,
+			)}
+		}
+		return checkObjects(made.Manifest, made.Hooks)
+	}
 	helm := action.NewUpgrade(running.configuration)
 	helm.Namespace = request.Namespace
 	helm.DryRunStrategy = action.DryRunStrategy(request.DryRun)

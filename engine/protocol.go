@@ -66,6 +66,7 @@ type upgradeRequest struct {
 	ForceReplace         bool          `json:"force_replace"`
 
 	ResetThenReuseValues bool `json:"reset_then_reuse_values"`
+	OnlyRevision         int  `json:"only_revision"`
 
 	Planned *plannedRelease `json:"planned"`
 }

@@ -65,6 +65,10 @@ class PlanMoved(PilothouseError):
     """A plan can no longer be applied: it expired, was applied, or what it was made for has changed."""
 
 
+class ReleaseMoved(PilothouseError):
+    """The release has another newest revision than the request is for."""
+
+
 class QuotaExceeded(PilothouseError):
     """A quota of the project is exhausted."""
 

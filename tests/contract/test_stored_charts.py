@@ -2,10 +2,12 @@
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests.support.charts import build_chart, config_map_template, hook_job_template
+from tests.support.forwarder import Forwarder
 from tests.support.own_releases import OwnRelease
 from tests.support.releases import HelmCommand
 from tests.support.servers import RunningServer
@@ -77,6 +79,42 @@ def test_it_is_planned_and_applied_and_its_schema_counts(release: OwnRelease):
     applied = release.server.send("POST", path, json_body=body, headers={"Prefer": "wait=60"})
     release.ended(applied)
     assert release.helm_values() == {"text": "planned"}
+
+
+def test_another_newest_revision_than_the_one_that_was_read_is_refused(
+    release: OwnRelease, helm_cli: HelmCommand, tmp_path: Path
+):
+    newer = tmp_path / "newer.tgz"
+    newer.write_bytes(
+        build_chart("nowhere", "2.0.0", templates={"map.yaml": config_map_template()}, values={"text": "x"})
+    )
+    release.ended(put(release, 1, {"set": "text=same"}, base_revision=1))
+    text = "release 'web' moved: it is at revision 2 by now, and this request is for revision 1; nothing was done"
+    assert_error(put(release, 1, base_revision=1), 409, "CCE.01409005", text)
+    planned = {"deploy": {"chart": {"revision": 1}, "base_revision": 1}}
+    assert_error(release.send("POST", "/plan", planned), 409, "CCE.01409005", text)
+
+    moves = [lambda: helm_cli("upgrade", "web", str(newer), "-n", release.namespace)]
+
+    def before(data: bytes) -> None:
+        if data.startswith(b"PUT ") and moves:
+            moves.pop()()
+
+    address = urlsplit(release.server.url)
+    forwarder = Forwarder(address.hostname or "", address.port or 0, before=before)
+    try:
+        url = f"http://127.0.0.1:{forwarder.port}"
+        place = ("-n", release.namespace, "--cluster", release.server.cluster_id)
+        refused = release.server.command("upgrade", "web", "--reuse-chart", *place, variables={"PILOTHOUSE_URL": url})
+    finally:
+        forwarder.stop()
+    assert not moves
+    assert refused.returncode != 0
+    assert "release 'web' moved: it is at revision 3 by now, and this request is for revision 2" in refused.stderr
+    assert [one[0] for one in release.helm_history()] == [1, 2, 3]
+    again = release.server.command("upgrade", "web", "--reuse-chart", *place)
+    assert again.returncode == 0, again
+    assert release.get()["chart_version"] == "2.0.0"
 
 
 def test_it_is_in_no_list_of_charts(release: OwnRelease):

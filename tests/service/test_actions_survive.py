@@ -163,6 +163,31 @@ def test_a_plan_whose_base_moves_while_its_apply_waits_writes_nothing(place: Pla
     assert one.statuses() == ["superseded", "deployed"]
 
 
+def test_an_upgrade_of_one_revision_whose_base_moves_while_it_waits_writes_nothing(place: Place, tmp_path: Path):
+    one, archive = place.one, build_chart("waits", templates={"map.yaml": config_map_template()}, values={"text": "x"})
+    (tmp_path / "waits.tgz").write_bytes(archive)
+    one.helm("install", one.name, str(tmp_path / "waits.tgz"), "-n", one.namespace)
+    path = f"/api/v1/clusters/{one.server.cluster_id}/namespaces/{one.namespace}/releases/{one.name}"
+    body = {"chart": {"revision": 1}, "values": [{"set": "text=ours"}], "base_revision": 1}
+    worker = part(one.server, "worker")
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        accepted = one.server.send("PUT", path, json_body=body)
+        assert accepted.status_code == HTTPStatus.ACCEPTED, accepted.text
+        one.helm("upgrade", one.name, str(tmp_path / "waits.tgz"), "-n", one.namespace, "--set", "text=theirs")
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    wait_for(lambda: place.operation()[0] == "failed")
+    ended = one.server.send("GET", f"/api/v1/operations/{accepted.json()['id']}").json()
+    assert ended["text"] in {
+        "the release was not changed: revision 2 was written since the request; look at it and send the request again",
+        # as above, Helm is the one that looks
+        "the release was not changed: its next revision is 3 by now, not 2; look at it and send the request again",
+    }
+    assert place.text() == "theirs"
+    assert one.statuses() == ["superseded", "deployed"]
+
+
 @killed
 def test_an_uninstall_that_keeps_the_history_is_done_again(place: Place, kill: Kill):
     event = "pre-delete" if kill is kill_worker else "post-delete"

@@ -74,7 +74,7 @@ def plan_deploy(context: typer.Context, name: str, chart: str, body: dict[str, A
         context,
         name,
         chart,
-        lambda reference: show_plan(context, name, {"deploy": {"chart": reference, **body}}, output),
+        lambda chosen: show_plan(context, name, {"deploy": {**chosen, **body}}, output),
     )
 
 
@@ -87,7 +87,7 @@ def deploy(
         context,
         name,
         chart,
-        lambda reference: start(context, "PUT", release_path(context, name), {"chart": reference, **body}),
+        lambda chosen: start(context, "PUT", release_path(context, name), {**chosen, **body}),
     )
     if headline and started["action"] == Action.INSTALL:
         echo(f'Release "{name}" does not exist. Installing it now.', err=True)
@@ -102,11 +102,13 @@ def deploy(
 def _send(
     context: typer.Context, name: str, chart: str, send: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> dict[str, Any]:
-    """Call ``send`` with how a body names the chart; without one it is that of the newest revision."""
+    """Call ``send`` with how a body names the chart; without one it is that of the newest revision, and that only."""
     if chart:
-        return send_with_chart(context, chart, send, version=options_of(context)["version"])
+        version = options_of(context)["version"]
+        return send_with_chart(context, chart, lambda reference: send({"chart": reference}), version=version)
     found = existing(context, name, required=True)
-    return send({"revision": found["revision"] if found is not None else 0})
+    revision = found["revision"] if found is not None else 0
+    return send({"chart": {"revision": revision}, "base_revision": revision})
 
 
 def show_release(context: typer.Context, path: str, operation: dict[str, Any], output: Output) -> None:

@@ -130,7 +130,8 @@ class UpgradeRequest(Request[ReleaseOutcome]):
     release has now, ``reset_then_reuse_values`` over its own values and the chart's; with none of these, empty
     ``values`` keep the release's own and others replace them. Revisions beyond the last ``max_history`` are removed,
     for which Helm reads them all once more; 0 removes none. Without ``remove_namespace``, the Namespace that the
-    release is in stays even if the new revision lacks it.
+    release is in stays even if the new revision lacks it. ``only_revision``: the number that the next one must have, 0
+    for any; if it has another, HelmPlanError, and the release is as it was.
     """
 
     action = Action.UPGRADE
@@ -159,6 +160,7 @@ class UpgradeRequest(Request[ReleaseOutcome]):
     force_conflicts: bool = False
     force_replace: bool = False
     reset_then_reuse_values: bool = False
+    only_revision: int = 0
     planned: PlannedRelease | None = None
 
 

@@ -156,7 +156,7 @@ class ApplyPlan(Body):
     response_model=PlanView,
     status_code=201,
     dependencies=[allowed(_READ)],
-    responses=error_responses(errors.AlreadyExists, errors.PlanMoved),
+    responses=error_responses(errors.AlreadyExists, errors.PlanMoved, errors.ReleaseMoved),
 )
 async def plan_release(
     *,

@@ -155,7 +155,9 @@ class DeployReleaseBody(Body):
     """What the release is to become.
 
     `values`: layers, of which later ones win. `values_mode`: what is below them: the chart's values (`replace`), all
-    that the release has now (`reuse`), or the chart's and the user's own of now (`reset_then_reuse`).
+    that the release has now (`reuse`), or the chart's and the user's own of now (`reset_then_reuse`). `base_revision`:
+    only over that revision, the newest of the release: if it has another one by now, the answer is 409; one that comes
+    before it is carried out has the operation fail. Nothing is done then.
     """
 
     limits: ClassVar[JsonLimits] = RELEASE
@@ -164,6 +166,7 @@ class DeployReleaseBody(Body):
     values: Layers = Field(default_factory=list)
     values_mode: ValuesMode = "replace"
     options: DeployOptions = DeployOptions()
+    base_revision: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
 
     def as_request(self, chart: Chart) -> DeployRelease:
         """Return the request that it is, with the chart by id."""
@@ -172,6 +175,7 @@ class DeployReleaseBody(Body):
             chart_id=chart.id,
             chart_revision=self.chart.revision,
             chart_digest=chart.digest or "",
+            base_revision=self.base_revision,
             layers=tuple(one.as_layer(index) for index, one in enumerate(self.values)),
             values_mode=self.values_mode,
             wait=given.wait,

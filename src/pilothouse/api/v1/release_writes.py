@@ -102,7 +102,7 @@ Accepting = Annotated[Acceptance, Depends()]
     response_model=OperationView,
     status_code=202,
     dependencies=[allowed("cce:release:update")],
-    responses=ACCEPTED,
+    responses={**ACCEPTED, **error_responses(errors.AlreadyExists, errors.KeyUsed, errors.ReleaseMoved)},
 )
 async def deploy_release(
     *,

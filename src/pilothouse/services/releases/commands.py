@@ -90,6 +90,15 @@ class Planned:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OnlyOver:
+    """The revision over which an order is carried out, or not at all."""
+
+    revision: int
+    uid: str
+    version: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class InstallCommand:
     """An accepted install. ``values`` are the caller's; ``merged_values`` are merged over the chart's, for display.
 
@@ -113,7 +122,7 @@ class UpgradeCommand:
     """An accepted upgrade; ``values`` or ``layers`` go to Helm with the flags, ``merged_values`` are their result.
 
     ``first_deployed`` is the release's, for display while the upgrade runs. ``recreate``: restart its workloads after.
-    ``owns_namespace``: the release's objects include the Namespace that it is in.
+    ``owns_namespace``: the release's objects include the Namespace that it is in. ``only_over``: None for any revision.
     """
 
     values: dict[str, Any] = field(repr=False)
@@ -132,6 +141,7 @@ class UpgradeCommand:
     reset_then_reuse_values: bool = False
     options: HelmOptions = PLAIN
     planned: Planned | None = None
+    only_over: OnlyOver | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,6 +208,7 @@ _DESTRUCTIVE = {
 #: a member of HelmOptions.
 _FIRST_READ_BY: Final[dict[int, frozenset[str]]] = {
     2: frozenset({"layers", "reset_then_reuse_values", "options", "keep_history", "cascade", "description", "planned"}),
+    3: frozenset({"only_over"}),
 }
 #: The newest order that this version can carry out.
 _VERSION: Final = max(_FIRST_READ_BY)

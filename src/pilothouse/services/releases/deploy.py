@@ -14,7 +14,7 @@ from pilothouse.services.releases.commands import PLAIN, Crds, HelmOptions
 from pilothouse.services.releases.create import CreateRelease, Releases
 from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.details import ReleaseRef
-from pilothouse.services.releases.locks import changed_error
+from pilothouse.services.releases.locks import changed_error, refuse_other_base
 from pilothouse.services.releases.names import check_namespace, is_name
 from pilothouse.services.releases.stored_charts import StoredChart, keep_stored_chart
 from pilothouse.services.releases.submit import Proposal
@@ -53,11 +53,13 @@ class DeployRelease:
     ``values_mode``: which values are below the layers. ``replace``: the chart's, ``reuse``: all that the release has
     now, ``reset_then_reuse``: the chart's with the user's own of now over them. ``chart_digest``: only with that
     archive. ``chart_revision``: the chart that is stored in that revision, in place of one by its id.
+    ``base_revision``: only while that is the newest revision.
     """
 
     chart_id: str = ""
     chart_revision: int | None = None
     chart_digest: str = ""
+    base_revision: int | None = None
     layers: tuple[ValuesLayer, ...] = field(default=(), repr=False)
     values_mode: ValuesMode = "replace"
     wait: Wait | None = None
@@ -113,6 +115,7 @@ class DeployRelease:
             skip_schema_validation=self.skip_schema_validation,
             options=self.options,
             stored_chart=prepared.chart,
+            base_revision=self.base_revision,
         )
 
 
@@ -142,7 +145,7 @@ class Deployments:
         prepared = await self._prepare(place, request, project_id=caller.project_id)
         cluster = prepared.cluster
         for _ in range(_ROUNDS):
-            status = await self._find_status(cluster, place)
+            status = await self._find_status(cluster, place, request)
             try:
                 if status is not None and status != ReleaseStatus.UNINSTALLED:
                     return await self._updates.update(
@@ -172,7 +175,7 @@ class Deployments:
         """Return the operation that ``deploy`` would accept; raise what it raises."""
         prepared = await self._prepare(place, request, project_id=project_id)
         cluster = prepared.cluster
-        status = await self._find_status(cluster, place)
+        status = await self._find_status(cluster, place, request)
         if status is not None and status != ReleaseStatus.UNINSTALLED:
             return await self._updates.propose(
                 request.as_upgrade(prepared),
@@ -202,11 +205,13 @@ class Deployments:
             )
         return Prepared(cluster, values, chart)
 
-    async def _find_status(self, cluster: ClusterConnection, place: ReleaseRef) -> str | None:
-        """Return the status of the newest revision; None if there is none."""
+    async def _find_status(self, cluster: ClusterConnection, place: ReleaseRef, request: DeployRelease) -> str | None:
+        """Return the status of the newest revision, None if there is none; raise ReleaseMoved if it is another."""
         with cluster_error_context(cluster):
             found = await self._clusters.client(cluster).list_release_labels(namespace=place.namespace, name=place.name)
         newest = max(found, key=lambda one: one.revision, default=None)
+        now = newest.revision if newest is not None else None
+        refuse_other_base(place.name, now, wanted=request.base_revision)
         return newest.status if newest is not None else None
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from pilothouse.errors import Forbidden, InvalidRequest
+from pilothouse.errors import Forbidden, InvalidRequest, ReleaseMoved
 from pilothouse.kubernetes.client import Secret
 from pilothouse.kubernetes.helm_secrets import PENDING, UNINSTALLING, StoredRelease
 from pilothouse.states import Action
@@ -30,6 +30,17 @@ class Seen:
             raise InvalidRequest(f"it is at revision {revision} now; look at it again")
         if microseconds(first_deployed) != self.since:
             raise InvalidRequest("it was installed anew since it was shown; look at it again")
+
+
+def refuse_other_base(name: str, found: int | None, *, wanted: int | None) -> None:
+    """Return if the newest revision is the one that is wanted, or none is, else raise ReleaseMoved."""
+    if wanted is None or found == wanted:
+        return
+    now = f"it is at revision {found} by now" if found is not None else "it is gone by now"
+    raise ReleaseMoved(
+        f"base_revision: release {name!r} moved: {now}, and this request is for revision {wanted}; nothing was "
+        "done, look at the release and send it again"
+    )
 
 
 def microseconds(time: datetime) -> int:

@@ -16,7 +16,13 @@ from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.dry_run import DRY_RUN_COMPLETE
 from pilothouse.services.releases.external_managers import ReleaseManagers
 from pilothouse.services.releases.live import read_unsuperseded
-from pilothouse.services.releases.locks import changed_error, is_locked, locked_error, running_error
+from pilothouse.services.releases.locks import (
+    changed_error,
+    is_locked,
+    locked_error,
+    refuse_other_base,
+    running_error,
+)
 from pilothouse.services.releases.names import never_installed, unknown_release
 from pilothouse.services.releases.pages import Release
 from pilothouse.services.releases.rollback import plan_rollback
@@ -108,6 +114,7 @@ class Updates:
                 target = await self._find_target(cluster, namespace, name)
             if request.seen is not None:
                 request.seen.refuse_moved(target.newest.revision, target.newest.first_deployed)
+            refuse_other_base(name, target.newest.revision, wanted=request.base_revision)
             return target, await self._plan(target, chart, request)
 
     async def _plan(self, target: UpdateTarget, chart: charts.ChartRow | None, request: UpdateRelease) -> UpdatePlan:

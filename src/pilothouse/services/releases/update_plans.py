@@ -22,7 +22,8 @@ class UpdateRelease:
     chart's values, the user's own of now, and the new ones. ``values`` are those that ``layers``, if any, make.
     ``only_succeeded``: no rollback to a revision that was never deployed. ``revision_field``: how errors name it.
     ``chart_digest``: only with that archive. ``stored_chart``: in place of ``chart_id``.
-    ``hides_values``: who asks may not read values. ``seen``: only if the release is still that.
+    ``hides_values``: who asks may not read values. ``seen``: only if the release is still that. ``base_revision``: only
+    while that is the newest revision.
     """
 
     chart_id: str = ""
@@ -49,6 +50,7 @@ class UpdateRelease:
     stored_chart: StoredChart | None = None
     hides_values: bool = False
     seen: Seen | None = None
+    base_revision: int | None = None
 
     def disables_hooks(self, *, on_update: bool) -> bool:
         """Apply the vendor's literal rule: no hooks unless they are requested, and never with ``no_hooks``."""

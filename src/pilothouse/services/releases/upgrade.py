@@ -8,7 +8,7 @@ from pilothouse.engine.protocol import UpgradeRequest
 from pilothouse.errors import InvalidRequest
 from pilothouse.kubernetes.helm_secrets import StoredRelease
 from pilothouse.kubernetes.values import merge_values
-from pilothouse.services.releases.commands import UpgradeCommand, as_wait
+from pilothouse.services.releases.commands import OnlyOver, UpgradeCommand, as_wait
 from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.dry_run import dry_run
 from pilothouse.services.releases.engine_options import upgrade_options
@@ -50,6 +50,7 @@ async def plan_upgrade(
         layers=request.layers,
         reset_then_reuse_values=request.reset_then_reuse,
         options=request.options,
+        only_over=_only_over(newest) if request.base_revision is not None else None,
     )
     operation = target.operation(
         request,
@@ -63,6 +64,10 @@ async def plan_upgrade(
     return UpdatePlan(
         operation, await _dry_run(shared, target, chart, order, hides=request.hides_values) if request.dry_run else None
     )
+
+
+def _only_over(newest: StoredRelease) -> OnlyOver:
+    return OnlyOver(revision=newest.revision, uid=newest.uid, version=newest.resource_version)
 
 
 async def _dry_run(

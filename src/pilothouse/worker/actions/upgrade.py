@@ -25,5 +25,6 @@ class Upgrade(RevisionAction[UpgradeCommand]):
             description=options.description,
             labels={**options.labels, OPERATION_LABEL: self._row.id},
             max_history=to_prune(options, newest),
+            only_revision=newest.revision + 1 if newest is not None and self._order.only_over is not None else 0,
             planned=self._planned(newest),
         )
