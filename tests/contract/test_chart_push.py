@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import psycopg
 import pytest
 
 from pilothouse.chart_sources.registry import CHART, MANIFEST
@@ -339,6 +340,54 @@ def test_what_is_put_in_the_place_of_a_pulled_version_is_what_is_shown_from_then
         replaced = push_file(server, source, config_map_chart(name, "1.0.0", text="second"), query="?replace=true")
         assert replaced.status_code == 201, replaced.text
         assert "second" in shown()
+
+
+def test_what_a_pull_has_fetched_before_a_push_replaced_it_is_not_kept(
+    server: RunningServer, told: "Told", source: str
+):
+    first, second = (config_map_chart("raced", "1.0.0", text=text) for text in ("first", "second"))
+    assert push_file(server, source, first).status_code == 201
+    old = f"sha256:{hashlib.sha256(first).hexdigest()}"
+    pushed: list[int] = []
+
+    def instead(request: Request) -> Reply | None:
+        if request.method == "GET" and request.path.endswith(old) and not pushed:
+            pushed.append(0)
+            pushed[0] = push_file(server, source, second, query="?replace=true").status_code
+        return None
+
+    told.instead = instead
+    shown = server.send("GET", f"/api/v1/sources/{source}/charts/raced/1.0.0")
+    assert (pushed, shown.status_code) == ([201], 200), shown.text
+    assert "second" in shown.json()["values"]
+    assert "second" in server.send("GET", f"/api/v1/sources/{source}/charts/raced/1.0.0").json()["values"]
+
+
+def test_the_audit_tells_the_end_of_a_push_though_another_transaction_was_in_the_way(
+    server: RunningServer, told: "Told", source: str
+):
+    assert told
+    with psycopg.connect(server.database_url, autocommit=True) as connection:
+        connection.execute(IN_THE_WAY_ONCE)
+        try:
+            assert push_file(server, source, config_map_chart("met", "1.0.0")).status_code == 201
+        finally:
+            connection.execute("DROP FUNCTION in_the_way CASCADE; DROP SEQUENCE met")
+    assert [outcome for outcome, _ in audited(server, source)] == ["done", "started"]
+
+
+IN_THE_WAY_ONCE = """
+CREATE SEQUENCE met;
+GRANT USAGE ON SEQUENCE met TO PUBLIC;
+CREATE FUNCTION in_the_way() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.action = 'cce:source:push' AND NEW.outcome = 'done' AND nextval('met') = 1 THEN
+        RAISE EXCEPTION 'in the way' USING ERRCODE = '40001';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER in_the_way BEFORE INSERT ON audit FOR EACH ROW EXECUTE FUNCTION in_the_way();
+"""
 
 
 def test_a_file_that_is_no_chart_is_refused_as_an_upload_is(server: RunningServer, source: str, told: "Told"):

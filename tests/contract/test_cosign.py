@@ -98,6 +98,27 @@ def test_what_cosign_signs_is_installed_and_nothing_else(
         assert release.ended(put("4.0.0"))["chart"] == "webapp-4.0.0"
 
 
+def test_a_version_that_is_signed_after_it_was_refused_is_offered_after_a_synchronisation(
+    server: RunningServer, running: Registry, own: Signer, kubernetes: RunningCluster
+):
+    name, source = f"late-{uuid.uuid4().hex[:6]}", f"late-{uuid.uuid4().hex[:8]}"
+    running.push(kubernetes.helm, config_map_chart(name, "1.0.0"))
+    with added(server, running.as_source(source, sync_seconds=0, **signed_by(own.public))):
+
+        def refused() -> bool:
+            assert server.send("POST", f"/api/v1/sources/{source}/sync").status_code == 200
+            (version,) = server.send("GET", f"/api/v1/sources/{source}/charts/{name}").json()
+            return bool(version["refused"])
+
+        path = f"/api/v1/sources/{source}/charts/{name}/1.0.0"
+        assert_error(server.send("GET", path), *INVALID)
+        assert refused()
+        assert refused()
+        own.sign(running, f"team/{name}", "1.0.0")
+        assert not refused()
+        assert server.send("GET", path).status_code == 200
+
+
 def test_every_kind_of_key_that_cosign_signs_with_counts(
     server: RunningServer, running: Registry, tmp_path: Path, kubernetes: RunningCluster
 ):

@@ -3,6 +3,8 @@
 import json
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -17,68 +19,125 @@ from tools.localcluster.cluster import RunningCluster
 
 INVALID = (400, "CCE.01400001")
 SIGNER, OTHER = pgp_key("signer"), pgp_key("other")
+BY_SIGNER = {"kind": "pgp", "keys": SIGNER.public}
 
 
-@pytest.fixture
-def repo() -> Iterator[Repository]:
-    with repository() as serving:
-        yield serving
+@dataclass
+class Offering:
+    """A release of a chart, and the source that its newer versions are offered by."""
 
+    release: OwnRelease
+    repo: Repository
+    kubernetes: RunningCluster
+    name: str = field(default_factory=lambda: f"refused-{uuid.uuid4().hex[:8]}")
+    versions: list[str] = field(default_factory=list)
 
-def test_a_refused_version_is_no_update_until_it_is_signed_or_other_keys_count(
-    server: RunningServer, repo: Repository, namespace: str, helm_cli: HelmCommand, kubernetes: RunningCluster
-):
-    versions: list[str] = []
+    def offer(self, version: str, key: PgpKey) -> None:
+        archive, provenance = signed(self.kubernetes.helm, config_map_chart("webapp", version), key)
+        self.repo.files |= {f"{version}.tgz": archive, f"{version}.tgz.prov": provenance.encode()}
+        self.versions = [*self.versions, version] if version not in self.versions else self.versions
+        self.show(*self.versions)
 
-    def offer(version: str, key: PgpKey) -> None:
-        archive, provenance = signed(kubernetes.helm, config_map_chart("webapp", version), key)
-        repo.files |= {f"{version}.tgz": archive, f"{version}.tgz.prov": provenance.encode()}
-        versions[:] = [*versions, version] if version not in versions else versions
+    def show(self, *versions: str) -> None:
         entries = [{"apiVersion": "v2", "name": "webapp", "version": one, "urls": [f"{one}.tgz"]} for one in versions]
-        repo.files["index.yaml"] = json.dumps({"apiVersion": "v1", "entries": {"webapp": entries}}).encode()
+        self.repo.files["index.yaml"] = json.dumps({"apiVersion": "v1", "entries": {"webapp": entries}}).encode()
 
-    offer("1.0.0", SIGNER)
-    name = f"refused-{uuid.uuid4().hex[:8]}"
-    body = {"name": name, "kind": "http", "url": repo.url, "ca": repo.ca, "sync_seconds": 0}
-    verification = {"kind": "pgp", "keys": SIGNER.public}
-    release = OwnRelease(server, namespace, "web", helm_cli)
+    def call(self, method: str, part: str, body: Any = None) -> Any:
+        answer = self.release.server.send(method, f"/api/v1/sources/{self.name}{part}", json_body=body)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
 
-    def deploy(version: str) -> str:
-        answer = release.send("PUT", "", {"chart": {"source": name, "name": "webapp", "version": version}})
+    def offered(self, *, sync: bool = False) -> tuple[str, list[str]]:
+        """Return the update of the release, and what is refused."""
+        if sync:
+            self.call("POST", "/sync")
+        refused = [one["version"] for one in self.call("GET", "/charts/webapp") if "is not verified" in one["refused"]]
+        return self.release.get()["update_available"], refused
+
+    def refused(self, version: str) -> str:
+        chart = {"source": self.name, "name": "webapp", "version": version}
+        answer = self.release.send("PUT", "", {"chart": chart})
         assert_error(answer, *INVALID)
         return answer.text
 
-    def offered() -> tuple[str, list[str]]:
-        found = server.send("GET", f"/api/v1/sources/{name}/charts/webapp").json()
-        refused = [one["version"] for one in found if "is not verified" in one["refused"]]
-        return server.send("GET", release.path).json()["update_available"], refused
 
-    with added(server, {**body, "verification": verification}):
-        release.ended(release.send("PUT", "", {"chart": {"source": name, "name": "webapp", "version": "^1"}}))
-        offer("1.1.0", OTHER)
-        server.send("POST", f"/api/v1/sources/{name}/sync")
-        assert offered() == ("1.1.0", [])
-        told = deploy("^1")
-        assert "chart webapp 1.1.0 is not verified" in told
-        assert "it is the newest that fits '^1', and none is taken in its place" in told
-        assert offered() == ("", ["1.1.0"])
-        assert "in its place" not in deploy("1.1.0")
-        offer("1.1.0", OTHER)
-        server.send("POST", f"/api/v1/sources/{name}/sync")
-        assert offered() == ("", ["1.1.0"])
+@pytest.fixture
+def offering(
+    server: RunningServer, namespace: str, helm_cli: HelmCommand, kubernetes: RunningCluster
+) -> Iterator[Offering]:
+    """Yield a release of version 1.0.0, which the signer has signed."""
+    with repository() as repo:
+        made = Offering(OwnRelease(server, namespace, "web", helm_cli), repo, kubernetes)
+        made.offer("1.0.0", SIGNER)
+        body = {"name": made.name, "kind": "http", "url": repo.url, "ca": repo.ca, "sync_seconds": 0}
+        with added(server, {**body, "verification": BY_SIGNER}):
+            chart = {"source": made.name, "name": "webapp", "version": "^1"}
+            made.release.ended(made.release.send("PUT", "", {"chart": chart}))
+            yield made
 
-        both = {"kind": "pgp", "keys": SIGNER.public + OTHER.public}
-        for keys, update in ((both, "1.1.0"), (verification, "1.1.0")):
-            answer = server.send("PATCH", f"/api/v1/sources/{name}", json_body={"verification": keys})
-            assert answer.status_code == 200, answer.text
-            assert offered() == (update, [])
 
-        deploy("1.1.0")
-        assert offered() == ("", ["1.1.0"])
-        offer("1.1.0", SIGNER)
-        assert server.send("GET", f"/api/v1/sources/{name}/charts/webapp/1.1.0").status_code == 200
-        assert offered() == ("1.1.0", [])
-        offer("1.2.0", OTHER)  # whoever may push and not sign silences no update
-        server.send("POST", f"/api/v1/sources/{name}/sync")
-        deploy("1.2.0")
-        assert offered() == ("1.1.0", ["1.2.0"])
+def test_a_refused_version_is_no_update_until_it_is_signed_or_other_keys_count(offering: Offering):
+    offering.offer("1.1.0", OTHER)
+    assert offering.offered(sync=True) == ("1.1.0", [])
+    told = offering.refused("^1")
+    assert "chart webapp 1.1.0 is not verified" in told
+    assert "it is the newest that fits '^1', and none is taken in its place" in told
+    assert offering.offered() == ("", ["1.1.0"])
+    assert "in its place" not in offering.refused("1.1.0")
+    assert offering.offered(sync=True) == ("", ["1.1.0"])
+
+    both = {"kind": "pgp", "keys": SIGNER.public + OTHER.public}
+    for keys in (both, BY_SIGNER):
+        offering.call("PATCH", "", {"verification": keys})
+        assert offering.offered() == ("1.1.0", [])
+
+    offering.refused("1.1.0")
+    assert offering.offered() == ("", ["1.1.0"])
+    offering.offer("1.1.0", SIGNER)
+    offering.call("GET", "/charts/webapp/1.1.0")
+    assert offering.offered() == ("1.1.0", [])
+    offering.offer("1.2.0", OTHER)  # whoever may push and not sign silences no update
+    offering.call("POST", "/sync")
+    offering.refused("1.2.0")
+    assert offering.offered() == ("1.1.0", ["1.2.0"])
+
+
+def test_what_signs_a_refused_version_is_looked_at_with_each_synchronisation(offering: Offering):
+    offering.offer("1.1.0", OTHER)
+    offering.call("POST", "/sync")
+    offering.refused("1.1.0")
+    assert offering.offered(sync=True) == ("", ["1.1.0"])
+    offering.offer("1.1.0", OTHER)  # signed anew; by whom is found out when it is asked for
+    assert offering.offered(sync=True) == ("1.1.0", [])
+    offering.refused("1.1.0")
+    del offering.repo.files["1.1.0.tgz.prov"]
+    assert offering.offered(sync=True) == ("1.1.0", [])
+    assert "has no provenance file" in offering.refused("1.1.0")
+    assert offering.offered(sync=True) == ("", ["1.1.0"])
+    offering.offer("1.1.0", SIGNER)
+    assert offering.offered(sync=True) == ("1.1.0", [])
+
+
+def test_nothing_is_kept_of_a_refused_version_that_is_not_listed_any_more(offering: Offering):
+    offering.offer("1.1.0", OTHER)
+    offering.call("POST", "/sync")
+    offering.refused("1.1.0")
+    offering.show("1.0.0")
+    assert offering.offered(sync=True) == ("", [])
+    offering.show("1.0.0", "1.1.0")
+    assert offering.offered(sync=True) == ("1.1.0", [])
+
+
+def test_what_is_refused_is_told_by_the_commands(offering: Offering):
+    server, place = offering.release.server, ("-n", offering.release.namespace, "--cluster")
+    offering.offer("1.1.0", OTHER)
+    offering.call("POST", "/sync")
+    offering.refused("1.1.0")
+    listed = server.command("search", "webapp", "--versions", "--source", offering.name)
+    assert "REFUSED: chart webapp 1.1.0 is not verified" in listed.stdout, listed
+    shown = server.command("status", "web", *place, server.cluster_id)
+    assert f"UPDATE REFUSED: 1.1.0, of source {offering.name}, is not signed by its keys\n" in shown.stdout, shown
+    assert offering.release.get()["update_refused"] == "1.1.0"
+    offering.offer("1.2.0", SIGNER)
+    assert offering.offered(sync=True) == ("1.2.0", ["1.1.0"])
+    assert offering.release.get()["update_refused"] == "", "what is newer than it is offered"

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.chart_sources import Reply, Repository, Request, added, repository
 from tests.support.charts import config_map_chart
+from tests.support.fake_api_servers import certificate
 from tests.support.own_releases import OwnRelease
 from tests.support.releases import HelmCommand
 from tests.support.servers import RunningServer
@@ -98,7 +99,7 @@ def test_a_release_keeps_its_source_when_the_password_is_another(
         shown = server.send("GET", release.path).json()
         assert (shown["source"], shown["update_available"]) == (name, "1.1.0")
         audited = server.send("GET", "/api/v1/audit?action=cce:source:update").json()[0]
-        assert (audited["target"], audited["detail"]) == (source, "credentials")
+        assert (audited["target"], audited["detail"]) == (source, "credentials of user puller")
         assert NEW not in str(audited)
 
         listed = server.send("GET", f"/api/v1/releases?source={name}").json()
@@ -141,6 +142,45 @@ def test_authorities_and_intervals_are_changed_and_what_does_not_answer_changes_
         assert server.send("PATCH", path, json_body={"ca": repo.ca}).status_code == 200
         assert server.send("POST", f"{path}/sync").status_code == 200
     assert_error(server.send("PATCH", path, json_body={"sync_seconds": 0}), *MISSING)
+
+
+def test_a_stored_password_is_not_sent_by_authorities_that_came_later(server: RunningServer, repo: Repository):
+    only_with(OLD, repo)
+    user = {"username": "puller", "password": OLD}
+    with added(server, body(repo, credentials=user)) as source:
+        path, asked = f"/api/v1/sources/{source}", len(repo.requests)
+        both = repo.ca + certificate("another.test")[0].decode()
+        refused = server.send("PATCH", path, json_body={"ca": both})
+        assert_error(
+            refused, *INVALID, "credentials: missing; the stored password was given for the authorities of then"
+        )
+        told = server.command("source", "update", source, "--ca-file", "/dev/stdin", given=both)
+        assert told.returncode != 0
+        assert "give user name and password again" in told.stderr, told
+        assert len(repo.requests) == asked
+        assert len(server.send("GET", path).json()["authorities"]) == 1
+        for changes in ({"ca": both, "credentials": user}, {"ca": repo.ca}):  # fewer than before, the second time
+            assert server.send("PATCH", path, json_body=changes).status_code == 200, changes
+        repo.answers = None
+        given = {"ca": both, "credentials": {"username": "", "password": ""}}
+        assert server.send("PATCH", path, json_body=given).json()["username"] == ""
+        assert server.send("PATCH", path, json_body={"ca": repo.ca}).status_code == 200
+        assert server.send("PATCH", path, json_body={"ca": both}).status_code == 200
+
+
+def test_the_audit_tells_that_verification_was_turned_off(server: RunningServer, repo: Repository):
+    with added(server, body(repo)) as source:
+        told = []
+        for kind, keys in (("pgp", SIGNER), ("pgp", OTHER), ("none", None)):
+            verification = {"kind": kind, "keys": keys.public if keys is not None else ""}
+            changed = server.send("PATCH", f"/api/v1/sources/{source}", json_body={"verification": verification})
+            assert changed.status_code == 200, changed.text
+            told.append(server.send("GET", f"/api/v1/audit?target={source}").json()[0]["detail"])
+    assert told == [
+        f"verification pgp (it was none): trusts {SIGNER.fingerprint}",
+        f"keys of pgp: trusts {OTHER.fingerprint} (it trusted {SIGNER.fingerprint})",
+        "verification turned off (it was pgp)",
+    ]
 
 
 def test_with_other_keys_what_was_pulled_is_verified_again(

@@ -111,7 +111,10 @@ def test_a_chart_of_a_repository_is_verified_and_its_signer_shown_with_every_rel
         taken_over = release.get()["verification"]
         assert (taken_over["signed_digest"], taken_over["of_revision"], taken_over["trusted"]) == (digest, True, False)
         status = server.command("status", release.name, "-n", release.namespace)
-        assert "VERIFIED: no: taken over from a revision, whose chart was pgp, signed by" in status.stdout
+        assert (
+            "VERIFIED: not itself: packed from a revision of this release, whose chart was pgp, signed by"
+            in status.stdout
+        )
         release.ended(release.send("POST", "/rollback", {"revision": 1}))
     left = release.get()["verification"]
     assert (left["source"], left["trusted"]) == (body["name"], False), "a source that is gone is not trusted"
@@ -248,7 +251,7 @@ def test_a_project_that_takes_verified_charts_only(
 
     assert trust(project, verified_only=True, keys=pgp_key("other").public)["trusted"]
     assert signers() == {"0.9.0": "", "1.0.0": ""}
-    assert_error(release.put(good.json()["id"]), *FORBIDDEN)
+    assert_error(release.put(good.json()["id"]), *FORBIDDEN, "which is not trusted any more: take one that another key")
     assert release.get("?revision=2")["verification"]["trusted"] is False
     assert trust(project, verified_only=False)["trusted"] == [pgp_key("other").fingerprint]
     release.deployed(before)

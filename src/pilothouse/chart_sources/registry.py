@@ -150,6 +150,11 @@ class Repository:
             raise InvalidSource(f"{shown(url)}: the manifest has the digest {digest}, and not the stated one")
         return Manifest(digest, *self._judge(answer, url))
 
+    async def find_digest(self, reference: str) -> str:
+        """Return the digest that the registry says of a tag's manifest, without reading it; empty if it does not."""
+        answer = await self.send("HEAD", self.url_of(f"manifests/{quote(reference)}"), headers={"accept": MANIFEST})
+        return answer.headers.get("docker-content-digest", "") if answer.status == HTTPStatus.OK else ""
+
     async def find_artifact(self, reference: str) -> Artifact | None:
         """Return any manifest of an image or artifact; None if there is none."""
         answer = await self._ask_manifest(reference)

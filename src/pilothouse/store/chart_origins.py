@@ -16,17 +16,20 @@ from pilothouse.store.tables import cluster_watches, release_revisions
 
 @dataclass(frozen=True)
 class ChartOrigin:
-    """The source of a chart by its name, and the newest version that it has; empty if it is no newer one."""
+    """The source of a chart by its name, and the newest version that it has; empty if it is no newer one.
+
+    ``refused_version``: a newer one still, if it was refused.
+    """
 
     source: str = ""
     newer_version: str = ""
     newer_deprecated: bool = False
+    refused_version: str = ""
 
 
 async def renew(tx: Transaction, source_id: str, *, name: str = "") -> None:
     """Note the pulled charts of the source, or those of one name, and what is newer there now."""
     params = {"of_source": source_id, "of_name": name}
-    await tx.execute(_FORGET_OLD, params)
     await tx.execute(_NOTE, params)
     await tx.execute(_RENEW, params)
 
@@ -64,10 +67,6 @@ def inherited_chart(given: dict[str, Any]) -> ColumnElement[str]:
     )
 
 
-# It may have been signed since: nothing tells that but another try.
-_FORGET_OLD = text("""
-DELETE FROM refused_versions WHERE source_id = :of_source AND refused_at < clock_timestamp() - interval '1 day'
-""")
 _NOTE = text("""
 INSERT INTO chart_origins (chart_id, source_id, name, version, order_key)
 SELECT c.id, c.source_id, c.name, c.version, v.order_key
@@ -94,8 +93,16 @@ FROM (
 WHERE o.chart_id = now.chart_id AND (o.newer_version, o.newer_deprecated) <> (now.version, now.deprecated)
 """)
 _FIND = text("""
-SELECT s.name, o.newer_version, o.newer_deprecated
+SELECT s.name, o.newer_version, o.newer_deprecated, coalesce(newest.version, '')
 FROM chart_origins o JOIN chart_sources s ON s.id = o.source_id
+LEFT JOIN LATERAL (
+  SELECT v.version, r.reason FROM source_versions v
+  LEFT JOIN refused_versions r
+    ON (r.source_id, r.name, r.version, r.digest) = (v.source_id, v.name, v.version, v.digest)
+  WHERE v.source_id = o.source_id AND v.name = o.name AND v.order_key > o.order_key AND NOT v.is_gone
+    AND right(v.order_key, 1) = '~'
+  ORDER BY v.order_key DESC, v.version LIMIT 1
+) newest ON newest.reason IS NOT NULL
 WHERE o.chart_id = :of_chart AND s.project_id = :of_project
 """)
 # Few are not kept: revisions and operations, which are many, are read only if there is one.

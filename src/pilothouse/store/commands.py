@@ -9,7 +9,7 @@ from pilothouse.store.charts import ChartRow
 from pilothouse.store.clusters import ClusterRow
 from pilothouse.store.database import Transaction
 from pilothouse.store.tables import charts, clusters
-from pilothouse.store.verifications import is_refused
+from pilothouse.store.verifications import find, is_refused
 
 _CLUSTER = [field.name for field in fields(ClusterRow)]
 _CHART = [field.name for field in fields(ChartRow)]
@@ -46,7 +46,7 @@ async def find_cluster_and_chart(
         return cluster, None
     chart = ChartRow(**{name: row[f"chart_{name}"] for name in _CHART})
     if row["is_refused"]:
-        raise _not_verified(chart)
+        raise await _not_verified(tx, chart)
     return cluster, chart
 
 
@@ -54,11 +54,18 @@ async def require_verified(tx: Transaction, chart: ChartRow) -> None:
     """Raise Forbidden for a chart that is not verified, if its project takes verified ones only."""
     params = {"of_digest": chart.digest, "of_project": chart.project_id}
     if (await tx.execute(_IS_REFUSED, params)).scalar_one():
-        raise _not_verified(chart)
+        raise await _not_verified(tx, chart)
 
 
-def _not_verified(chart: ChartRow) -> Forbidden:
+async def _not_verified(tx: Transaction, chart: ChartRow) -> Forbidden:
+    way = "upload it with its provenance, or name it by a source that verifies charts"
+    signed = await find(tx, project_id=chart.project_id, digest=chart.digest)
+    if signed is not None and not signed.of_revision:
+        way = (
+            f"it was signed by {signed.signed_by or 'the key'} ({signed.fingerprint}), which is not trusted any more: "
+            "take one that another key has signed"
+        )
     return Forbidden(
         f"chart {chart.name} {chart.version} is not verified by a key that this project trusts, and the project "
-        "takes verified charts only; upload it with its provenance, or name it by a source that verifies charts"
+        f"takes verified charts only; {way}"
     )

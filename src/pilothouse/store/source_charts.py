@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, bindparam, delete, exists, func, select, text, update
+from sqlalchemy import ColumnElement, TextClause, and_, bindparam, delete, exists, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from pilothouse.store.charts import ChartContent, ChartRow
@@ -16,7 +16,7 @@ from pilothouse.store.tables import chart_origins, chart_verifications, charts, 
 BATCH: Final = 2000
 _SHOWN: Final = (
     *("name", "version", "order_key", "is_newest", "is_gone", "app_version", "description", "icon_url", "keywords"),
-    *("deprecated", "released_at", "url", "digest"),
+    *("deprecated", "released_at", "url", "digest", "moved_at", "moved_from", "moved_to"),
 )
 
 
@@ -24,7 +24,8 @@ _SHOWN: Final = (
 class SourceVersion:
     """One version of a chart of a source; ``chart_id`` and ``pulled_digest``: of the chart that was pulled.
 
-    ``refused``: why it could not be verified when it was pulled last, if that holds still.
+    ``refused``: why it could not be verified when it was pulled last, if that holds still. ``moved_at``: when it was
+    found that its source has another archive than was pulled, with the digests of then.
     """
 
     name: str
@@ -40,6 +41,9 @@ class SourceVersion:
     released_at: datetime | None
     url: str
     digest: str
+    moved_at: datetime | None
+    moved_from: str
+    moved_to: str
     chart_id: str | None
     pulled_digest: str | None
     refused: str
@@ -65,6 +69,12 @@ async def clear_chart(tx: Transaction, source_id: str, name: str) -> None:
 async def add_rows(tx: Transaction, source_id: str, rows: str) -> None:
     """Add versions, a JSON array as ``engine/sources.go`` writes them."""
     await tx.execute(_ADD_ROWS, {"of_source": source_id, "given": rows})
+
+
+async def mark_moved(tx: Transaction, source_id: str) -> None:
+    """Mark those versions of an index, of which all rows were added, that have another digest than was pulled."""
+    for statement in _MARK_IN_INDEX:
+        await tx.execute(statement, {"of_source": source_id})
 
 
 async def add_versions(tx: Transaction, source_id: str, name: str, keys: dict[str, str]) -> None:
@@ -128,6 +138,38 @@ async def find_version(tx: Transaction, source_id: str, name: str, version: str)
     params = {**_of(source_id, name), "of_version": version}
     row = (await tx.execute(_FIND, params)).mappings().one_or_none()
     return _version(row) if row is not None else None
+
+
+@dataclass(frozen=True)
+class PulledVersion:
+    """A version that was pulled from a registry: the digests of its archive, and of its manifest or empty."""
+
+    name: str
+    version: str
+    digest: str
+    manifest: str
+
+
+async def list_pulled(tx: Transaction, source_id: str, *, limit: int) -> list[PulledVersion]:
+    """Return what is listed and was pulled, the last ones first."""
+    columns = (source_versions.c.name, source_versions.c.version, charts.c.digest, source_versions.c.manifest)
+    query = select(*columns).join(charts, _IS_PULLED)
+    query = query.where(source_versions.c.source_id == source_id, source_versions.c.is_gone.is_(False))
+    found = await tx.execute(query.order_by(charts.c.updated_at.desc(), charts.c.id).limit(limit))
+    return [PulledVersion(*row) for row in found]
+
+
+async def note_digest(tx: Transaction, source_id: str, name: str, version: str, *, digest: str) -> None:
+    """Note that a registry has the archive with that digest under a version that was pulled; empty: no chart."""
+    params = {**_of(source_id, name), "of_version": version, "now": digest}
+    for statement in _MARK_ONE:
+        await tx.execute(statement, params)
+
+
+async def list_moved(tx: Transaction, source_id: str) -> list[SourceVersion]:
+    """Return the versions of the source that this transaction has found to be moved."""
+    rows = (await tx.execute(_LIST_MOVED, {"of_source": source_id})).mappings()
+    return [_version(row) for row in rows]
 
 
 async def set_digest(tx: Transaction, source_id: str, known: SourceVersion, *, digest: str) -> None:
@@ -243,6 +285,28 @@ _ROWS = select(
 _OF_CHART = _ROWS.where(_OF_SOURCE, source_versions.c.name == bindparam("of_name"))
 _LIST = _OF_CHART.order_by(source_versions.c.order_key.desc(), source_versions.c.version)
 _FIND = _OF_CHART.where(source_versions.c.version == bindparam("of_version"))
+_LIST_MOVED = _ROWS.where(_OF_SOURCE, source_versions.c.moved_at == func.transaction_timestamp())
+_OF_PULLED = "c.source_id = v.source_id AND c.name = v.name AND c.version = v.version AND v.source_id = :of_source"
+_OF_ONE = f"{_OF_PULLED} AND v.name = :of_name AND v.version = :of_version"
+_BARE = "lower(replace(v.digest, 'sha256:', ''))"
+# What an index lists in a registry may have the digest of a manifest.
+_OF_INDEX = f"{_OF_PULLED} AND NOT v.is_gone AND v.digest <> '' AND v.url NOT LIKE 'oci://%'"
+
+
+def _moving(which: str, now: str) -> tuple[TextClause, TextClause]:
+    """Return the statements that mark the versions which have another archive than was pulled, and that again."""
+    back = text(f"""
+UPDATE source_versions v SET moved_at = NULL, moved_from = '', moved_to = '' FROM charts c
+WHERE {which} AND v.moved_at IS NOT NULL AND c.digest = v.moved_from AND c.digest = {now}
+""")  # noqa: S608  # what is put in are conditions of our own
+    moved = text(f"""
+UPDATE source_versions v SET moved_at = transaction_timestamp(), moved_from = c.digest, moved_to = {now} FROM charts c
+WHERE {which} AND c.digest <> {now} AND (v.moved_at IS NULL OR (v.moved_from, v.moved_to) <> (c.digest, {now}))
+""")  # noqa: S608  # as above
+    return back, moved
+
+
+_MARK_IN_INDEX, _MARK_ONE = _moving(_OF_INDEX, _BARE), _moving(_OF_ONE, ":now")
 _FIND_ORIGIN = (
     select(chart_origins.c.chart_id)
     .where(

@@ -40,12 +40,14 @@ class NewSource:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceRow(NewSource):
-    """A source; ``problem``: why its last synchronisation failed."""
+    """A source; ``problem``: why its last synchronisation failed. ``pushed_at``: when this server last pushed to it."""
 
     etag: str
     last_modified: str
     synced_at: datetime | None
     problem: str
+    failed_at: datetime | None
+    pushed_at: datetime | None
     due_at: datetime | None
     syncing_until: datetime | None
     created_at: datetime
@@ -102,6 +104,19 @@ async def has_keys_of(tx: Transaction, row: SourceRow) -> bool:
     return found is not None and tuple(found) == (row.verification, row.verification_keys)
 
 
+async def was_pushed_to(tx: Transaction, row: SourceRow) -> bool:
+    """Return whether this server pushed to the source, which the caller holds, since the row was read."""
+    pushed_at = (await tx.execute(_PUSHED, {"source_id": row.id})).scalar_one_or_none()
+    return bool(pushed_at != row.pushed_at)
+
+
+async def note_push(tx: Transaction, source_id: str) -> None:
+    """Note that something was pushed to the source, after those who hold it have ended."""
+    of_source = chart_sources.c.id == source_id
+    await tx.execute(select(chart_sources.c.id).where(of_source).with_for_update())
+    await tx.execute(update(chart_sources).where(of_source).values(pushed_at=_NOW))
+
+
 async def begin_sync(tx: Transaction, source_id: str, *, seconds: float) -> bool:
     """Return True if this process may synchronise the source now, for that long; False if another one does."""
     return bool((await tx.execute(_BEGIN, {"source_id": source_id, "seconds": seconds})).rowcount)
@@ -113,6 +128,7 @@ async def end_sync(tx: Transaction, source_id: str, *, problem: str = "", **foun
     ``found``: etag and last_modified of the index, if there is another than before.
     """
     changes: dict[str, Any] = {"problem": problem, "syncing_until": None, "due_at": _NEXT, **found}
+    changes["failed_at"] = _NOW if problem else None
     if not problem:
         changes["synced_at"] = _NOW
     await tx.execute(update(chart_sources).where(chart_sources.c.id == source_id).values(changes))
@@ -159,6 +175,7 @@ _HOLD = (
 _KEYS = select(chart_sources.c.verification, chart_sources.c.verification_keys).where(
     chart_sources.c.id == bindparam("source_id")
 )
+_PUSHED = select(chart_sources.c.pushed_at).where(chart_sources.c.id == bindparam("source_id"))
 _FREE = or_(chart_sources.c.syncing_until.is_(None), chart_sources.c.syncing_until < _NOW)
 _UNTIL = _NOW + as_interval(bindparam("seconds"))
 _NEXT = func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, func.nullif(chart_sources.c.sync_seconds, 0))

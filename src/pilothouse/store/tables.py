@@ -289,6 +289,8 @@ chart_sources = Table(
     _text("last_modified", "of the index that was read last"),
     _time("synced_at", "when it last answered as a source"),
     _text("problem", "why the last synchronisation failed; empty if it did not"),
+    _time("failed_at", "when its last synchronisation failed; null: it did not"),
+    _time("pushed_at", "when a chart was pushed to it last, by this server"),
     _time("due_at", "when it is synchronised by itself"),
     _time("syncing_until", "until then one process synchronises it"),
     _now("created_at"),
@@ -316,6 +318,10 @@ source_versions = Table(
     _time("released_at"),
     _text("url", "of the archive, absolute or relative to the source's; empty in a registry"),
     _text("digest", "SHA-256 of the archive as the index says it"),
+    _text("manifest", "in a registry, the digest of that of the archive that was pulled"),
+    _time("moved_at", "when a synchronisation found another archive than the one that was pulled"),
+    _text("moved_from", "the digest of the archive that was pulled before"),
+    _text("moved_to", "the digest that the source had then; empty: of no chart"),
     _index("ix_source_versions_newest", "source_id", "name", where="is_newest"),
 )
 
@@ -342,6 +348,7 @@ refused_versions = Table(
     Column("version", Text, primary_key=True),
     _text("digest", "as the source listed it then; empty: it listed none"),
     _text("reason"),
+    _text("evidence", "a digest of what signed it then; see services/sources/fetched.py"),
     _now("refused_at"),
 )
 

@@ -83,7 +83,8 @@ class CreateSource(Body):
 class ChangeSource(Body):
     """What a source is to have from now on; what is absent or null stays as it is.
 
-    `credentials` with an empty user name and password: none. `ca`: empty: the system's authorities only. With
+    `credentials` with an empty user name and password: none. `ca`: empty: the system's authorities only; one with a
+    certificate that was not trusted before takes the credentials again, if there are any. With
     `verification`, which takes the right to change what is trusted (`cce:verification:update`), too, pulled charts
     that none of the keys has signed are pulled and verified again when they are needed. Name, kind and address cannot
     be changed: releases know a source by them.
@@ -111,6 +112,8 @@ class ChangeSource(Body):
 class SourceView(View):
     """A source; its password is never shown. `problem`: why it could not be synchronised last; empty if it could.
 
+    `failed_at`: when that was; null if it could.
+
     `trusted`: the fingerprints of the keys by one of which its charts must be signed, subkeys included. `unusable`: of
     the given keys that cannot sign any more, each with the reason.
     """
@@ -128,6 +131,7 @@ class SourceView(View):
     created_at: Seconds
     synced_at: Seconds | None
     problem: str
+    failed_at: Seconds | None
 
 
 class SourceDetailView(SourceView):
@@ -140,8 +144,10 @@ class SourceVersionView(View):
     """A version of a chart. `gone`: the source lists it no more, but it was pulled. `digest`: SHA-256 of its archive.
 
     `digest` is empty if neither an index says it nor it was pulled. `refused`: why it could not be verified when it was
-    pulled last; it is not offered as an update then, until it has another digest, the source other keys, or a day is
-    over, as it may have been signed since. Whoever asks for it has it pulled and verified again.
+    pulled last; it is not offered as an update then, until it has another digest or something else signs it, which
+    each synchronisation looks for, or the source has other keys. Whoever asks for it has it pulled and verified again.
+    `moved_at`: when a synchronisation found another archive under the version than was pulled,
+    null: never; `moved_from` and `moved_to` are the digests, the latter empty if it was no chart.
     """
 
     name: str
@@ -156,6 +162,9 @@ class SourceVersionView(View):
     digest: Annotated[str, Field(validation_alias="shown_digest")]
     pulled: Annotated[bool, Field(validation_alias="is_pulled")]
     refused: str
+    moved_at: Seconds | None
+    moved_from: str
+    moved_to: str
 
 
 class FoundChartView(SourceVersionView):

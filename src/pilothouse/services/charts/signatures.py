@@ -15,7 +15,7 @@ from pilothouse.engine.signatures import (
     VerifyProvenanceRequest,
     VerifySignaturesRequest,
 )
-from pilothouse.errors import EngineCrashed, EngineTimeout, HelmError, InvalidChart, InvalidRequest
+from pilothouse.errors import Busy, EngineCrashed, EngineTimeout, HelmError, InvalidChart, InvalidRequest
 from pilothouse.settings import EngineSettings
 from pilothouse.store.verifications import NewVerification
 
@@ -46,6 +46,15 @@ class Signatures:
         except (HelmError, EngineCrashed, EngineTimeout) as error:
             raise InvalidRequest(f"keys: they cannot be read as public keys for {kind}: {error}") from error
         return TrustedKeys(list(dict.fromkeys(found.fingerprints)), list(found.unusable))
+
+    async def look_at_keys(self, kind: KeyKind, keys: str, known: TrustedKeys, *, project_id: str) -> TrustedKeys:
+        """Return which keys can sign by now: some may have expired since; ``known`` if that cannot be told."""
+        if not keys:
+            return known
+        try:
+            return await self.read_keys(kind, keys, project_id=project_id)
+        except (InvalidRequest, Busy):
+            return known
 
     async def verify_provenance(
         self,

@@ -16,6 +16,7 @@ from pilothouse.store.sources import SourceRow
 from pilothouse.store.verifications import NewVerification, SourceTrust, TrustRow, VerificationRow
 
 SET_TRUST: Final = "cce:verification:update"
+_LONGEST_DETAIL: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,10 @@ class Trust:
         caller.require("cce:verification:get")
         async with self._database.autocommit() as connection:
             row = await verifications.find_trust(connection, caller.project_id)
-            return await _shown(connection, row, project_id=caller.project_id)
+            shown = await _shown(connection, row, project_id=caller.project_id)
+        known = TrustedKeys(row.trusted, row.unusable)
+        now = await self._signatures.look_at_keys("pgp", row.verification_keys, known, project_id=caller.project_id)
+        return replace(shown, **vars(now))
 
     async def change(self, caller: Caller, change: ChangeTrust, *, request_id: str, shown: str = "") -> ShownTrust:
         """Replace it; raise InvalidRequest for keys that cannot be read. What runs is not affected.
@@ -83,7 +87,7 @@ class Trust:
                 SET_TRUST,
                 target=caller.project_id,
                 target_name=caller.project_name,
-                detail="verified charts only" if row.verified_only else "all charts",
+                detail=_describe(row, keys_changed="verification_keys" in changes),
                 request_id=request_id,
             )
             return await _shown(tx, row, project_id=caller.project_id)
@@ -133,6 +137,13 @@ class Trust:
         await self._signatures.verify_provenance(
             archive, chart, provenance, keys=keys, project_id=project_id, was="pushed"
         )
+
+
+def _describe(row: TrustRow, *, keys_changed: bool) -> str:
+    """Return what the audit tells of a change."""
+    rule = "verified charts only" if row.verified_only else "all charts"
+    keys = f"; keys of uploads: {', '.join(row.trusted) or 'none'}" if keys_changed else ""
+    return f"{rule}{keys}"[:_LONGEST_DETAIL]
 
 
 async def _shown(tx: Transaction, row: TrustRow, *, project_id: str) -> ShownTrust:

@@ -2,22 +2,20 @@
 
 import re
 import uuid
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import BinaryIO, Final
 
 import structlog
 
 from pilothouse.chart_archive.charts import ChartArchive
-from pilothouse.chart_sources.cosign import fetch_signatures
-from pilothouse.chart_sources.fetch import Fetch, spool
-from pilothouse.chart_sources.registry import CHART_NAME, Repository, registry_url, tag_of
-from pilothouse.chart_sources.repository import archive_url, fetch_archive, fetch_provenance
-from pilothouse.engine.signatures import CosignSignatures
+from pilothouse.chart_sources.fetch import spool
+from pilothouse.chart_sources.registry import CHART_NAME
 from pilothouse.errors import InvalidSource, NotFound, SourceUnavailable, TransactionConflict
 from pilothouse.services.charts.archives import chart_content
 from pilothouse.services.charts.checks import ChartChecks
-from pilothouse.services.charts.signatures import MOST_BYTES, NotVerified, Signatures, not_verified
+from pilothouse.services.charts.signatures import NotVerified, Signatures, not_verified
 from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.sources.fetched import Signed, Version, bare, fetch_chart
 from pilothouse.services.sources.sync import SourceSync
 from pilothouse.settings import SourceSettings
 from pilothouse.store import archives, chart_origins, charts, refused_versions, source_charts, verifications
@@ -31,6 +29,7 @@ from pilothouse.store.verifications import NewVerification
 log = structlog.get_logger(__name__)
 
 _SHOWN_VERSIONS: Final = 5
+_TRIES: Final = 3
 #: A version, and no range: a registry is asked for its tag without asking for all tags.
 _EXACT: Final = re.compile(r"v?[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
 
@@ -53,17 +52,17 @@ class _Wanted:
     known: SourceVersion | None
     asked: str
 
+    def as_listed(self, row: SourceRow) -> Version:
+        """Return it as its source lists it; raise NotFound if that is an index that does not."""
+        if self.known is not None:
+            return Version(self.name, self.version, self.known.url, self.known.digest)
+        if row.kind != "oci":
+            raise NotFound(f"source {row.name!r} has no chart {self.name} {self.version}")
+        return Version(self.name, self.version)
 
-@dataclass(frozen=True)
-class _Signed:
-    """What signs a chart that was fetched, as far as its source verifies it; empty: nothing.
 
-    ``manifest``: the digest of its manifest in a registry.
-    """
-
-    provenance: str = ""
-    manifest: str = ""
-    signatures: CosignSignatures = field(default_factory=CosignSignatures)
+class _Overtaken(TransactionConflict):
+    """Something was pushed to the source by this server while a chart was pulled from it."""
 
 
 class ChartPulls:
@@ -97,6 +96,14 @@ class ChartPulls:
         Raises NotFound, InvalidSource, InvalidChart, SourceUnavailable, or Busy.
         """
         caller.require("cce:source:get")
+        for _ in range(_TRIES - 1):
+            try:
+                return await self._choose(caller, reference)
+            except _Overtaken:  # what was pulled may be what the push has replaced
+                continue
+        return await self._choose(caller, reference)
+
+    async def _choose(self, caller: Caller, reference: SourceReference) -> ChartRow:
         row = await self.find_source(reference.source, project_id=caller.project_id)
         if not CHART_NAME.fullmatch(reference.name):
             raise NotFound(f"chart.name: {reference.name[:80]!r} is not the name of a chart")
@@ -154,7 +161,7 @@ class ChartPulls:
     async def _pull(self, row: SourceRow, wanted: _Wanted) -> ChartRow:
         with spool() as file:
             async with self._sync.fetching(row) as fetch:
-                signed = await self._fetch(fetch, row, wanted, file)
+                signed = await fetch_chart(fetch, row, wanted.as_listed(row), file)
             file.seek(0)
             chart = await self._checks.check(file, lint=False, project_id=row.project_id)
             if chart.name != wanted.name or chart.version.removeprefix("v") != wanted.version.removeprefix("v"):
@@ -165,24 +172,27 @@ class ChartPulls:
             try:
                 verified = await self._verify(row, chart, signed, file)
             except NotVerified as error:
-                await self._note_refused(row, wanted, str(error))
+                await self._note_refused(row, wanted, str(error), signed.evidence)
                 raise NotVerified(f"{error}{_as_chosen(wanted)}") from error
             keys, _ = await self._sync.order([wanted.version], wanted.version, project_id=row.project_id)
-            kept = await self._keep(row, wanted, chart, file, keys=keys, verified=verified)
+            kept = await self._keep(row, wanted, chart, file, keys=keys, manifest=signed.manifest, verified=verified)
         log.info("chart_pulled", source=row.id, chart=kept.name, version=kept.version, digest=kept.digest)
         return kept
 
-    async def _note_refused(self, row: SourceRow, wanted: _Wanted, reason: str) -> None:
+    async def _note_refused(self, row: SourceRow, wanted: _Wanted, reason: str, evidence: str) -> None:
         """Let the version be offered no more, as long as it stays so."""
         digest = wanted.known.digest if wanted.known is not None else ""
+        keys, _ = await self._sync.order([wanted.version], wanted.version, project_id=row.project_id)
         async with self._database.transaction() as tx:
             if await store.hold(tx, row.id) and await store.has_keys_of(tx, row):
                 found = {"name": wanted.name, "version": wanted.version, "digest": digest}
-                await refused_versions.note(tx, row.id, **found, reason=reason)
+                if wanted.known is None:
+                    await self._note_version(tx, row, wanted, keys)
+                await refused_versions.note(tx, row.id, **found, reason=reason, evidence=evidence)
                 await chart_origins.renew(tx, row.id, name=wanted.name)
 
     async def _verify(
-        self, row: SourceRow, chart: ChartArchive, signed: _Signed, file: BinaryIO
+        self, row: SourceRow, chart: ChartArchive, signed: Signed, file: BinaryIO
     ) -> NewVerification | None:
         """Return who signed the chart; None if the source verifies none. Raises InvalidChart if nobody trusted did."""
         if row.verification == "none":
@@ -218,6 +228,7 @@ class ChartPulls:
         file: BinaryIO,
         *,
         keys: dict[str, str],
+        manifest: str,
         verified: NewVerification | None,
     ) -> ChartRow:
         content = chart_content(chart, source=row.name)
@@ -226,12 +237,14 @@ class ChartPulls:
                 raise NotFound(f"source {row.name!r} was just removed")
             if not await store.has_keys_of(tx, row):
                 raise TransactionConflict(f"the keys of source {row.name!r} were just changed; ask again")
+            if await store.was_pushed_to(tx, row):
+                raise _Overtaken(f"a chart was just pushed to source {row.name!r}; ask again")
             await archives.add_archive(tx, digest=chart.digest, content=file, size=chart.size)
             if verified is not None:
                 await verifications.record(tx, verified, project_id=row.project_id, digest=chart.digest)
             if wanted.known is None:
                 await self._note_version(tx, row, wanted, keys)
-            elif wanted.known.digest and _bare(wanted.known.digest) != chart.digest:
+            elif wanted.known.digest and bare(wanted.known.digest) != chart.digest:
                 # It is the manifest's, and was compared; what is pulled next time is compared with the archive.
                 await source_charts.set_digest(tx, row.id, wanted.known, digest=chart.digest)
             kept = await source_charts.keep_pulled(
@@ -242,7 +255,7 @@ class ChartPulls:
                 source_id=row.id,
             )
             if row.kind == "oci":
-                found = {"description": chart.description, "app_version": chart.app_version}
+                found = {"description": chart.description, "app_version": chart.app_version, "manifest": manifest}
                 await source_charts.describe(tx, row.id, wanted.name, wanted.version, **found)
             await refused_versions.forget(tx, row.id, name=wanted.name, version=wanted.version)
             await chart_origins.renew(tx, row.id, name=wanted.name)
@@ -257,56 +270,10 @@ class ChartPulls:
         known = {one.version: one.order_key for one in listed if not one.is_gone}
         await source_charts.add_versions(tx, row.id, wanted.name, {**known, **keys})
 
-    async def _fetch(self, fetch: Fetch, row: SourceRow, wanted: _Wanted, file: BinaryIO) -> _Signed:
-        if row.kind == "oci":
-            repository = Repository(fetch, fetch.origin.url, wanted.name)
-            return await _fetch_from_registry(repository, wanted.version, file, verification=row.verification)
-        known = wanted.known
-        if known is None:
-            raise NotFound(f"source {row.name!r} has no chart {wanted.name} {wanted.version}")
-        url = archive_url(row.url, known.url)
-        if not url.startswith("oci://"):
-            await fetch_archive(fetch, url, digest=known.digest, into=file)
-            if row.verification == "pgp":
-                return _Signed(provenance=await fetch_provenance(fetch, url, most_bytes=MOST_BYTES))
-            return _Signed()
-        # An index may list what lies in a registry; a reference without a tag is that of the version.
-        base, _, rest = registry_url(url).rpartition("/")
-        name, _, tag = rest.partition(":")
-        return await _fetch_from_registry(
-            Repository(fetch, base, name),
-            tag or wanted.version,
-            file,
-            listed=known.digest,
-            verification=row.verification,
-        )
-
-
-async def _fetch_from_registry(
-    repository: Repository, version: str, file: BinaryIO, *, listed: str = "", verification: str
-) -> _Signed:
-    """Write the chart into the file, and return what signs it.
-
-    ``listed``: the digest that an index says, of the archive or of the manifest.
-    """
-    manifest = await repository.find_manifest(tag_of(version))
-    if listed and _bare(listed) not in (_bare(manifest.chart.digest), _bare(manifest.digest)):
-        raise InvalidSource(
-            f"the registry does not have the chart that the index names: its digest is {manifest.chart.digest}, that "
-            f"of its manifest {manifest.digest}, and not {listed[:80]}"
-        )
-    await repository.fetch_layer(manifest.chart, into=file)
-    if verification == "pgp" and manifest.provenance is not None:
-        text = await repository.read_layer(manifest.provenance, most_bytes=MOST_BYTES)
-        return _Signed(provenance=text.decode("utf-8", "replace"), manifest=manifest.digest)
-    if verification == "cosign":
-        return _Signed(manifest=manifest.digest, signatures=await fetch_signatures(repository, manifest.digest))
-    return _Signed(manifest=manifest.digest)
-
 
 def _is_current(known: SourceVersion) -> bool:
     """Return True if the archive that was pulled is the one that the source lists."""
-    return known.is_gone or not known.digest or _bare(known.digest) == known.pulled_digest
+    return known.is_gone or not known.digest or bare(known.digest) == known.pulled_digest
 
 
 def _as_chosen(wanted: _Wanted) -> str:
@@ -315,10 +282,6 @@ def _as_chosen(wanted: _Wanted) -> str:
         return ""
     what = f"that fits {wanted.asked[:80]!r}" if wanted.asked else "that is no prerelease"
     return f"; it is the newest {what}, and none is taken in its place: name the version if another one is meant"
-
-
-def _bare(digest: str) -> str:
-    return digest.removeprefix("sha256:").lower()
 
 
 def _synchronised(row: SourceRow) -> str:

@@ -19,9 +19,10 @@ from pilothouse.services.sources.pull import ChartPulls
 from pilothouse.services.sources.sync import SourceSync
 from pilothouse.settings import Settings
 from pilothouse.store import archives, audit, charts, source_charts, verifications
+from pilothouse.store import sources as store
 from pilothouse.store.audit import Outcome
 from pilothouse.store.commands import require_verified
-from pilothouse.store.database import Database, Transaction
+from pilothouse.store.database import Database, Transaction, retry_conflicts
 from pilothouse.store.sources import SourceRow
 
 log = structlog.get_logger(__name__)
@@ -173,15 +174,12 @@ class ChartPushes:
             async with self._sync.fetching(row) as fetch:
                 repository = Repository(fetch, fetch.origin.url, chart.name, actions="pull,push")
                 published = await publish(repository, new, replace=replace)
-        except Exception as error:
-            reason = str(error) if isinstance(error, PilothouseError) else "of an error that the log has"
-            async with self._database.transaction() as tx:
-                await noted.record(tx, Outcome.FAILED, reason)
+        except BaseException as error:
+            await asyncio.shield(self._note_failure(noted, error))
             raise
-        async with self._database.transaction() as tx:
-            await noted.record(tx, Outcome.DONE, "" if published.created else "it was there")
         log.info("chart_pushed", source=row.id, chart=chart.name, version=chart.version, digest=published.digest)
-        await self._note(row, chart)
+        # It is in the registry: whoever waits for the answer may be gone by now.
+        await asyncio.shield(self._note(noted, row, chart, "" if published.created else "it was there"))
         reference = f"{row.url}/{chart.name}:{chart.version.replace('+', '_')}"
         return PushedChart(
             row.name, chart.name, chart.version, chart.digest, reference, published.digest, published.created
@@ -210,16 +208,32 @@ class ChartPushes:
                 "(PILOTHOUSE_SOURCES__ARCHIVE_BYTES)"
             )
 
-    async def _note(self, row: SourceRow, chart: _Packed) -> None:
-        """List the chart's versions anew; the next synchronisation does it if this fails."""
+    @retry_conflicts
+    async def _note_failure(self, noted: _Noted, error: BaseException) -> None:
+        """Tell the audit why; the registry may have the chart, or a part of it."""
+        reason = str(error) if isinstance(error, PilothouseError) else "of an error that the log has"
+        if isinstance(error, asyncio.CancelledError):
+            reason = "it was interrupted: the registry may have the chart, or a part of it"
         async with self._database.transaction() as tx:
-            known = await source_charts.find_version(tx, row.id, chart.name, chart.version)
-            if known is not None and known.chart_id is not None and known.pulled_digest != chart.digest:
-                await charts.delete_chart(tx, known.chart_id)  # it is pulled again when it is needed
+            await noted.record(tx, Outcome.FAILED, reason)
+
+    async def _note(self, noted: _Noted, row: SourceRow, chart: _Packed, what: str) -> None:
+        """Tell the audit, and list the chart's versions anew; the next synchronisation does that if this fails."""
+        await self._note_done(noted, row, chart, what)
         try:
             await self._pulls.refresh_tags(row, chart.name)
         except PilothouseError as error:
             log.warning("source_unavailable", source=row.id, error=str(error))
+
+    @retry_conflicts
+    async def _note_done(self, noted: _Noted, row: SourceRow, chart: _Packed, what: str) -> None:
+        async with self._database.transaction() as tx:
+            await noted.record(tx, Outcome.DONE, what)
+            # Pulls that have begun before are repeated from here on, or are stored by now.
+            await store.note_push(tx, row.id)
+            known = await source_charts.find_version(tx, row.id, chart.name, chart.version)
+            if known is not None and known.chart_id is not None and known.pulled_digest != chart.digest:
+                await charts.delete_chart(tx, known.chart_id)  # it is pulled again when it is needed
 
 
 def _require_registry(row: SourceRow) -> None:

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 from urllib.parse import unquote
 
 import orjson
@@ -18,8 +18,13 @@ from pilothouse.store.sources import SourceRow
 
 Kind = Literal["oci", "http"]
 VerificationKind = Literal["none", "pgp", "cosign"]
+#: Anything that TLS may read as a certificate.
+_BLOCK: Final = re.compile(r"-----BEGIN [^-]*-----.*?-----END [^-]*-----", re.DOTALL)
 _CERTIFICATE: Final = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _MOST_AUTHORITIES: Final = 20
+#: How the audit names what was changed, but for verification; the values are not told.
+_CHANGED: Final = {"credentials_sealed": "credentials", "ca": "ca", "sync_seconds": "sync_seconds"}
+_LONGEST_DETAIL: Final = 1000
 _NAME: Final = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -33,7 +38,7 @@ class Credentials:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A source as callers see it; ``problem``: why it could not be synchronised last.
+    """A source as callers see it; ``problem``: why it could not be synchronised last, and ``failed_at`` when.
 
     ``trusted``: fingerprints of the keys by one of which its charts must be signed. ``unusable``: of the keys that were
     given with them and cannot sign any more, each with the reason. ``authorities``: of its CA, if asked.
@@ -52,6 +57,7 @@ class Source:
     created_at: datetime
     synced_at: datetime | None
     problem: str
+    failed_at: datetime | None = None
     authorities: list[str] = field(default_factory=list)
 
 
@@ -76,6 +82,12 @@ def checked_url(kind: Kind, url: str) -> str:
     if {".", ".."} & set(unquote(url).partition("://")[2].split("/")[1:]):
         raise InvalidRequest("url: its path may have no part '.' or '..'; write where it leads to")
     authority(address_of(kind, url))
+    folder, _, last = url.rstrip("/").partition("://")[2].rpartition("/")
+    if kind == "oci" and folder and ":" in last:
+        raise InvalidRequest(
+            f"url: {last[:80]!r} is a chart with its version; the address of a source is that of the folder of its "
+            f"charts: oci://{folder}"
+        )
     return url.rstrip("/")
 
 
@@ -139,7 +151,53 @@ def shown_source(row: SourceRow, *, keys: MasterKeys) -> Source:
         created_at=row.created_at,
         synced_at=row.synced_at,
         problem=problem,
+        failed_at=row.failed_at,
     )
+
+
+def refuse_other_authorities(row: SourceRow, ca: str) -> None:
+    """Return if the stored password goes nowhere else with that CA than without it, else raise InvalidRequest."""
+    if row.credentials_sealed is not None and _adds_authorities(row.ca, ca):
+        raise InvalidRequest(
+            "credentials: missing; the stored password was given for the authorities of then, and a host with a "
+            "certificate of another one could be sent it: give user name and password again, or empty ones for none"
+        )
+
+
+def _adds_authorities(before: str, after: str) -> bool:
+    """Return True if the PEM text has anything that was not trusted before."""
+
+    def blocks(pem: str) -> set[str]:
+        return {"".join(block.split()) for block in _BLOCK.findall(pem)}
+
+    return not blocks(after) <= blocks(before)
+
+
+def describe_source(url: str, username: str, *, verification: str, trusted: list[str]) -> str:
+    """Return what the audit tells of a source that is added or removed."""
+    user = f", user {username}" if username else ""
+    keys = f", verification {verification}: trusts {', '.join(trusted)}" if verification != "none" else ""
+    return f"{url}{user}{keys}"[:_LONGEST_DETAIL]
+
+
+def describe_change(before: SourceRow, changes: dict[str, Any], *, username: str) -> str:
+    """Return what the audit tells of a change: no secrets, but which way charts are verified from then on."""
+    told = [name for column, name in _CHANGED.items() if column in changes]
+    if changes.get("credentials_sealed"):
+        told[0] = f"credentials of user {username}"
+    elif "credentials_sealed" in changes:
+        told[0] = "credentials taken away"
+    if "verification" in changes:
+        now, keys = changes["verification"], ", ".join(changes["trusted"]) or "no key that can sign"
+        if now == "none":
+            told.append(
+                f"verification turned off (it was {before.verification})" if before.verification != "none" else ""
+            )
+        elif now != before.verification:
+            told.append(f"verification {now} (it was {before.verification}): trusts {keys}")
+        else:
+            told.append(f"keys of {now}: trusts {keys} (it trusted {', '.join(before.trusted) or 'none'})")
+    return "; ".join(one for one in told if one)[:_LONGEST_DETAIL]
 
 
 def describe_authorities(pem: str) -> list[str]:

@@ -1,17 +1,14 @@
 """The chart sources of a project: added, listed, searched, removed."""
 
 import asyncio
-import io
 import uuid
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.chart_archive.budget import Budget
-from pilothouse.chart_archive.charts import limits_of
-from pilothouse.chart_archive.tarball import unpack
-from pilothouse.errors import AlreadyExists, ArchiveGone, InvalidRequest, NotFound, QuotaExceeded
+from pilothouse.errors import AlreadyExists, ArchiveGone, Busy, InvalidRequest, NotFound, PilothouseError, QuotaExceeded
 from pilothouse.services.charts.signatures import Signatures, TrustedKeys
 from pilothouse.services.charts.trust import SET_TRUST
 from pilothouse.services.identity.bootstrap import Caller
@@ -25,13 +22,19 @@ from pilothouse.services.sources.records import (
     check_name,
     checked_url,
     describe_authorities,
+    describe_change,
+    describe_source,
+    refuse_other_authorities,
     seal_credentials,
     shown_source,
+    verification_of,
 )
 from pilothouse.services.sources.sync import Found, SourceSync
+from pilothouse.services.sources.texts import read_texts
 from pilothouse.settings import ChartLimits, Settings
 from pilothouse.store import archives, audit, chart_origins, refused_versions, source_charts, verifications
 from pilothouse.store import sources as store
+from pilothouse.store.audit import Outcome
 from pilothouse.store.charts import ChartRow
 from pilothouse.store.database import Database, Transaction, retry_conflicts
 from pilothouse.store.source_charts import SourceVersion
@@ -39,15 +42,7 @@ from pilothouse.store.sources import NewSource, SourceRow
 from pilothouse.store.verifications import VerificationRow
 
 _CHANGE: Final = "cce:source:update"
-#: How the audit names what was changed; the values are not told.
-_CHANGED: Final = {
-    "credentials_sealed": "credentials",
-    "ca": "ca",
-    "verification": "verification",
-    "sync_seconds": "sync_seconds",
-}
-_READMES: Final = frozenset({"readme.md", "readme.txt", "readme"})
-_VALUES, _SCHEMA = "values.yaml", "values.schema.json"
+_LONGEST_REASON: Final = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +151,9 @@ class Sources:
             await store.add(tx, new)
             await self._sync.keep(tx, source_id, found)
             await _require_signable(tx, new)
-            await self._record(tx, caller, "cce:source:create", new, request_id=request_id)
+            user = request.credentials.username if request.credentials is not None else ""
+            told = describe_source(new.url, user, verification=new.verification, trusted=new.trusted)
+            await self._record(tx, caller, "cce:source:create", new, request_id=request_id, detail=told)
             row = await store.find_by_id(tx, source_id)
         if row is None:
             raise NotFound(f"source {request.name!r} was just removed")
@@ -174,13 +171,27 @@ class Sources:
         caller.require("cce:source:get")
         row = await self._pulls.find_source(named, project_id=caller.project_id)
         authorities = await asyncio.to_thread(describe_authorities, row.ca)
-        return replace(shown_source(row, keys=self._keys), authorities=authorities)
+        kind, project_id = verification_of(row), row.project_id
+        now = TrustedKeys(row.trusted, row.unusable)
+        if kind != "none":
+            now = await self._signatures.look_at_keys(kind, row.verification_keys, now, project_id=project_id)
+        return replace(shown_source(row, keys=self._keys), authorities=authorities, **vars(now))
 
     async def sync(self, caller: Caller, named: str, *, request_id: str) -> Source:
         """Synchronise a source now and return it; raise SourceUnavailable, InvalidSource or Busy."""
         caller.require("cce:source:sync")
         row = await self._pulls.find_source(named, project_id=caller.project_id)
-        await self._sync.sync(row)
+        try:
+            await self._sync.sync(row)
+        except Busy:
+            raise
+        except PilothouseError as error:
+            reason = str(error)[:_LONGEST_REASON]
+            async with self._database.transaction() as tx:
+                await self._record(
+                    tx, caller, "cce:source:sync", row, request_id=request_id, detail=reason, outcome=Outcome.FAILED
+                )
+            raise
         async with self._database.transaction() as tx:
             await self._record(tx, caller, "cce:source:sync", row, request_id=request_id)
         return await self.show(caller, row.id)
@@ -197,11 +208,19 @@ class Sources:
         if not changes:
             raise InvalidRequest("nothing to change: send credentials, ca, verification or sync_seconds")
         changed = replace(row, **changes)
+        keep = partial(
+            self._keep_changed,
+            caller,
+            changed,
+            changes,
+            username=change.credentials.username if change.credentials is not None else "",
+            request_id=request_id,
+        )
         if {"credentials_sealed", "ca"} & changes.keys():
             async with self._sync.alone(row):
-                await self._keep_changed(caller, changed, changes, await self._sync.ask(changed), request_id=request_id)
+                await keep(await self._sync.ask(changed))
         else:
-            await self._keep_changed(caller, changed, changes, None, request_id=request_id)
+            await keep(None)
         return shown_source(await self._pulls.find_source(row.id, project_id=caller.project_id), keys=self._keys)
 
     async def _read_changes(self, caller: Caller, row: SourceRow, change: ChangeSource) -> dict[str, Any]:
@@ -209,6 +228,8 @@ class Sources:
         if change.credentials is not None:
             changes["credentials_sealed"] = seal_credentials(change.credentials, keys=self._keys, source_id=row.id)
         if change.ca is not None:
+            if change.credentials is None:
+                refuse_other_authorities(row, change.ca)
             changes["ca"] = change.ca
         if change.sync_seconds is not None:
             self._check_interval(change.sync_seconds)
@@ -222,10 +243,18 @@ class Sources:
 
     @retry_conflicts
     async def _keep_changed(
-        self, caller: Caller, row: SourceRow, changes: dict[str, Any], found: Found | None, *, request_id: str
+        self,
+        caller: Caller,
+        row: SourceRow,
+        changes: dict[str, Any],
+        found: Found | None,
+        *,
+        username: str,
+        request_id: str,
     ) -> None:
         async with self._database.transaction() as tx:
-            if not await store.change(tx, row.id, changes):
+            before = await store.find_by_id(tx, row.id)
+            if before is None or not await store.change(tx, row.id, changes):
                 raise NotFound(f"source {row.name!r} was just removed")
             if found is not None:
                 await self._sync.keep(tx, row.id, found)
@@ -235,7 +264,7 @@ class Sources:
                 await source_charts.drop_unsigned(tx, row)
                 await refused_versions.forget(tx, row.id)
                 await chart_origins.renew(tx, row.id)
-            detail = ", ".join(text for name, text in _CHANGED.items() if name in changes)
+            detail = describe_change(before, changes, username=username)
             await self._record(tx, caller, _CHANGE, row, request_id=request_id, detail=detail)
 
     @retry_conflicts
@@ -246,7 +275,8 @@ class Sources:
         async with self._database.transaction() as tx:
             if not await store.remove(tx, row.id):
                 raise NotFound(f"source {named[:80]!r} does not exist in this project")
-            await self._record(tx, caller, "cce:source:delete", row, request_id=request_id)
+            told = describe_source(row.url, "", verification=row.verification, trusted=row.trusted)
+            await self._record(tx, caller, "cce:source:delete", row, request_id=request_id, detail=told)
 
     async def search(
         self, caller: Caller, named: str, *, words: str, prereleases: bool, after: str, limit: int
@@ -286,7 +316,7 @@ class Sources:
             verified = await verifications.find(connection, project_id=caller.project_id, digest=chart.digest)
         if version is None or content is None:
             raise ArchiveGone(f"chart {chart.name} {chart.version} was just replaced; retry")
-        readme, values, schema = await asyncio.to_thread(_read_texts, content, limits=self._chart_limits)
+        readme, values, schema = await asyncio.to_thread(read_texts, content, limits=self._chart_limits)
         return ChartDetails(source.name, version, chart, verified, readme, values, schema)
 
     def _check_interval(self, seconds: int) -> None:
@@ -316,12 +346,19 @@ class Sources:
             )
 
     async def _record(
-        self, tx: Transaction, caller: Caller, action: str, row: NewSource, *, request_id: str, detail: str = ""
+        self,
+        tx: Transaction,
+        caller: Caller,
+        action: str,
+        row: NewSource,
+        *,
+        request_id: str,
+        detail: str = "",
+        outcome: Outcome = Outcome.DONE,
     ) -> None:
         await require_still(tx, caller, action)
-        await audit.record(
-            tx, caller, action, target=row.id, target_name=row.name, detail=detail, request_id=request_id
-        )
+        named = {"target": row.id, "target_name": row.name}
+        await audit.record(tx, caller, action, **named, detail=detail, request_id=request_id, outcome=outcome)
 
 
 async def _require_signable(tx: Transaction, row: NewSource) -> None:
@@ -340,6 +377,8 @@ def _unsaved(new: NewSource) -> SourceRow:
         last_modified="",
         synced_at=None,
         problem="",
+        failed_at=None,
+        pushed_at=None,
         due_at=None,
         syncing_until=None,
         created_at=_NEVER,
@@ -347,15 +386,3 @@ def _unsaved(new: NewSource) -> SourceRow:
 
 
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
-
-
-def _read_texts(archive: bytes, *, limits: ChartLimits) -> tuple[str, str, str]:
-    """Return readme, values and schema of an archive, as they are."""
-
-    def is_text(path: str, depth: int) -> bool:
-        return depth == 0 and (path in {_VALUES, _SCHEMA} or path.casefold() in _READMES)
-
-    found = unpack(io.BytesIO(archive), budget=Budget(limits_of(limits)), keep=is_text)
-    texts = {path: content.decode(errors="replace") for path, content in found.files.items()}
-    readme = next((text for path, text in texts.items() if path.casefold() in _READMES), "")
-    return readme, texts.get(_VALUES, ""), texts.get(_SCHEMA, "")

@@ -6,7 +6,7 @@ import gzip
 import io
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Final
 
 import structlog
@@ -19,18 +19,23 @@ from pilothouse.engine.chart_lists import OrderVersionsRequest, ReadIndexRequest
 from pilothouse.engine.pool import EnginePool
 from pilothouse.errors import Busy, EngineCrashed, EngineTimeout, HelmError, InvalidSource, NotFound, PilothouseError
 from pilothouse.kubernetes.resolver import Resolver
+from pilothouse.services.sources.fetched import Version, fetch_signed, find_digests
 from pilothouse.services.sources.records import origin_of
 from pilothouse.settings import Settings
 from pilothouse.shares import FairSlots
-from pilothouse.store import chart_origins, source_charts
+from pilothouse.store import chart_origins, refused_versions, source_charts
 from pilothouse.store import sources as store
 from pilothouse.store.database import Database, Transaction
+from pilothouse.store.refused_versions import RefusedVersion
 from pilothouse.store.sources import SourceRow
 
 log = structlog.get_logger(__name__)
 
 #: Charts of a registry whose tags are listed: each takes a request.
 _MOST_CHARTS: Final = 500
+#: Pulled versions whose tags are compared, and refused ones that are looked at again: each takes a request or more.
+_MOST_PULLED: Final = 100
+_MOST_REFUSED: Final = 20
 _MOST_ROW_BYTES: Final = 64 * 1024 * 1024
 _PAUSE_SECONDS: Final = 5.0
 _UNFORESEEN: Final = "its answer cannot be processed; the log of Pilothouse has the cause"
@@ -42,12 +47,15 @@ _SPARE_SECONDS: Final = 60.0
 class Found:
     """What a source has: rows of an index as JSON arrays, or versions with their keys by chart.
 
-    ``state`` is of the index; None if it is the known one, or there is none.
+    ``state`` is of the index; None if it is the known one, or there is none. ``digests``: the archives by name and
+    version that a registry has under what was pulled. ``looked``: what was refused, with what signs it by now.
     """
 
     state: IndexState | None = None
     batches: list[str] = field(default_factory=list, repr=False)
     charts: dict[str, dict[str, str]] = field(default_factory=dict, repr=False)
+    digests: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
+    looked: list[tuple[RefusedVersion, str]] = field(default_factory=list, repr=False)
 
 
 class SourceSync:
@@ -97,7 +105,17 @@ class SourceSync:
             await source_charts.clear(tx, source_id)
             for batch in found.batches:
                 await source_charts.add_rows(tx, source_id, batch)
+            await source_charts.mark_moved(tx, source_id)
         await self.keep_charts(tx, source_id, found.charts)
+        for (name, version), digest in found.digests.items():
+            await source_charts.note_digest(tx, source_id, name, version, digest=digest)
+        for refused, evidence in found.looked:
+            if await refused_versions.look(tx, source_id, refused, evidence=evidence):
+                log.info("refused_version_changed", source=source_id, chart=refused.name, version=refused.version)
+        await refused_versions.forget_unlisted(tx, source_id)
+        for moved in await source_charts.list_moved(tx, source_id):
+            told = {"was": moved.moved_from, "digest": moved.moved_to or "no chart"}
+            log.warning("version_moved", source=source_id, chart=moved.name, version=moved.version, **told)
         await chart_origins.renew(tx, source_id)
         await store.end_sync(tx, source_id, **(vars(state) if state is not None else {}))
 
@@ -144,7 +162,14 @@ class SourceSync:
         """Return what a source has by now that is known with its charts."""
         async with self._database.autocommit() as connection:
             names = await source_charts.list_names(connection, row.id) if row.kind == "oci" else []
-        return await self.read(row, names=names)
+            pulled = await source_charts.list_pulled(connection, row.id, limit=_MOST_PULLED) if names else []
+            refused = await refused_versions.list_refused(connection, row.id, limit=_MOST_REFUSED)
+        found = await self.read(row, names=names)
+        if not (pulled or refused):
+            return found
+        async with self.fetching(row) as fetch:
+            digests = await find_digests(fetch, pulled)
+            return replace(found, digests=digests, looked=await _look(fetch, row, refused))
 
     async def _renew(self, row: SourceRow) -> None:
         found = await self.ask(row)
@@ -228,6 +253,19 @@ class SourceSync:
             raise InvalidSource(f"{row.url}/index.yaml cannot be read as the index of a repository: {error}") from error
         refuse_more(outcome.count, self._settings, where=f"{row.url}/index.yaml")
         return await asyncio.to_thread(_batches, outcome.rows)
+
+
+async def _look(fetch: Fetch, row: SourceRow, refused: list[RefusedVersion]) -> list[tuple[RefusedVersion, str]]:
+    """Return what signs refused versions by now; one of which that cannot be told stays as it is."""
+    found = []
+    for one in refused:
+        try:
+            signed = await fetch_signed(fetch, row, Version(one.name, one.version, one.url, one.digest))
+        except PilothouseError as error:
+            log.info("refused_version_unread", source=row.id, chart=one.name, version=one.version, error=str(error))
+            continue
+        found.append((one, signed.evidence))
+    return found
 
 
 def _batches(rows: str) -> list[str]:

@@ -1,0 +1,139 @@
+"""What a source gives of one version: its archive, and what signs it."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import BinaryIO, Final
+
+import structlog
+
+from pilothouse.chart_sources.cosign import fetch_signatures
+from pilothouse.chart_sources.fetch import Fetch
+from pilothouse.chart_sources.registry import Manifest, Repository, registry_url, tag_of
+from pilothouse.chart_sources.repository import archive_url, fetch_archive, fetch_provenance
+from pilothouse.engine.signatures import CosignSignatures
+from pilothouse.errors import InvalidSource, NotFound, PilothouseError
+from pilothouse.services.charts.signatures import MOST_BYTES
+from pilothouse.store.source_charts import PulledVersion
+from pilothouse.store.sources import SourceRow
+
+log = structlog.get_logger(__name__)
+
+_OCI: Final = "oci://"
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a source; ``url`` and ``digest`` as its index says them, both empty in a registry."""
+
+    name: str
+    version: str
+    url: str = ""
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class Signed:
+    """What signs a chart, as far as its source verifies it; empty: nothing.
+
+    ``manifest``: the digest of its manifest in a registry.
+    """
+
+    provenance: str = ""
+    manifest: str = ""
+    signatures: CosignSignatures = field(default_factory=CosignSignatures)
+
+    @property
+    def evidence(self) -> str:
+        """A digest of all of it: what was refused is worth another look when this is another one."""
+        tagged = sorted(f"{one.payload} {one.signature}" for one in self.signatures.signatures)
+        parts = (self.provenance, self.manifest, *tagged, "", *sorted(self.signatures.bundles))
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+async def fetch_chart(fetch: Fetch, row: SourceRow, wanted: Version, file: BinaryIO) -> Signed:
+    """Write the chart into the file, and return what signs it."""
+    place = _place_in_registry(fetch, row, wanted)
+    if place is None:
+        url = archive_url(row.url, wanted.url)
+        await fetch_archive(fetch, url, digest=wanted.digest, into=file)
+        return await _signed_beside(fetch, row, url)
+    repository, tag = place
+    manifest = await repository.find_manifest(tag)
+    if wanted.digest and bare(wanted.digest) not in (bare(manifest.chart.digest), bare(manifest.digest)):
+        raise InvalidSource(
+            f"the registry does not have the chart that the index names: its digest is {manifest.chart.digest}, that "
+            f"of its manifest {manifest.digest}, and not {wanted.digest[:80]}"
+        )
+    await repository.fetch_layer(manifest.chart, into=file)
+    return await _signed_in_registry(repository, row, manifest)
+
+
+async def fetch_signed(fetch: Fetch, row: SourceRow, wanted: Version) -> Signed:
+    """Return what signs the chart by now, without fetching it."""
+    place = _place_in_registry(fetch, row, wanted)
+    if place is None:
+        return await _signed_beside(fetch, row, archive_url(row.url, wanted.url))
+    repository, tag = place
+    return await _signed_in_registry(repository, row, await repository.find_manifest(tag))
+
+
+async def find_digests(fetch: Fetch, pulled: Sequence[PulledVersion]) -> dict[tuple[str, str], str]:
+    """Return the digests in hex of what lies under the tags of pulled versions by now; empty for no chart.
+
+    What cannot be told, also because the registry limits requests, is left out.
+    """
+    found: dict[tuple[str, str], str] = {}
+    repositories = {one.name: Repository(fetch, fetch.origin.url, one.name) for one in pulled}
+    for one in pulled:
+        try:
+            found[one.name, one.version] = await _find_digest(repositories[one.name], one)
+        except NotFound:
+            continue
+        except PilothouseError as error:
+            log.info("tags_not_compared", chart=one.name, version=one.version, error=str(error))
+            break
+    return found
+
+
+async def _find_digest(repository: Repository, pulled: PulledVersion) -> str:
+    """Return the digest of the archive; while the manifest is the same, nothing is read that counts as a pull."""
+    if pulled.manifest and await repository.find_digest(tag_of(pulled.version)) == pulled.manifest:
+        return pulled.digest
+    try:
+        return bare((await repository.find_manifest(tag_of(pulled.version))).chart.digest)
+    except InvalidSource:
+        return ""
+
+
+def bare(digest: str) -> str:
+    """Return a digest in hex."""
+    return digest.removeprefix("sha256:").lower()
+
+
+def _place_in_registry(fetch: Fetch, row: SourceRow, wanted: Version) -> tuple[Repository, str] | None:
+    """Return repository and tag of the version; None if it lies in no registry."""
+    if row.kind == "oci":
+        return Repository(fetch, fetch.origin.url, wanted.name), tag_of(wanted.version)
+    url = archive_url(row.url, wanted.url)
+    if not url.startswith(_OCI):
+        return None
+    # An index may list what lies in a registry; a reference without a tag is that of the version.
+    base, _, rest = registry_url(url).rpartition("/")
+    name, _, tag = rest.partition(":")
+    return Repository(fetch, base, name), tag_of(tag or wanted.version)
+
+
+async def _signed_beside(fetch: Fetch, row: SourceRow, url: str) -> Signed:
+    if row.verification != "pgp":
+        return Signed()
+    return Signed(provenance=await fetch_provenance(fetch, url, most_bytes=MOST_BYTES))
+
+
+async def _signed_in_registry(repository: Repository, row: SourceRow, manifest: Manifest) -> Signed:
+    if row.verification == "pgp" and manifest.provenance is not None:
+        text = await repository.read_layer(manifest.provenance, most_bytes=MOST_BYTES)
+        return Signed(provenance=text.decode("utf-8", "replace"), manifest=manifest.digest)
+    if row.verification == "cosign":
+        return Signed(manifest=manifest.digest, signatures=await fetch_signatures(repository, manifest.digest))
+    return Signed(manifest=manifest.digest)
