@@ -22,6 +22,7 @@ type release struct {
 	// empty without an update
 	Update           string  `json:"update_available"`
 	UpdateDeprecated bool    `json:"update_deprecated"`
+	UpdateRefused    string  `json:"update_refused"`
 	Source           *string `json:"source"`
 	Digest           *string `json:"chart_digest"`
 	Description      *string `json:"description"`
@@ -78,6 +79,9 @@ func list(server connection, typed arguments, out, notes *bytes.Buffer) error {
 	rows, more, err := pages(server, client, typed.query(server), most, offset)
 	if err != nil {
 		return err
+	}
+	if typed.set["updatable"] && len(rows) == 0 {
+		return errUnusual // why there are none is told
 	}
 	if typed.set["short"] {
 		for _, found := range rows {
@@ -231,6 +235,9 @@ func (found release) describe(out *bytes.Buffer) error {
 	if found.Update != "" {
 		update := updateOf(found.Update, found.UpdateDeprecated)
 		text.line("UPDATE AVAILABLE: %s, of source %s", &update, found.Source)
+	}
+	if found.UpdateRefused != "" {
+		text.line("UPDATE REFUSED: %s, of source %s, is not signed by its keys", &found.UpdateRefused, found.Source)
 	}
 	if verified := found.Verification; verified != nil {
 		who, end := verified.SignedBy, ""

@@ -112,6 +112,7 @@ def test_another_newest_revision_than_the_one_that_was_read_is_refused(
     assert refused.returncode != 0
     assert "release 'web' moved: it is at revision 3 by now, and this request is for revision 2" in refused.stderr
     assert [one[0] for one in release.helm_history()] == [1, 2, 3]
+    release.server.wait_until_shown(release.namespace, "web", revision=3)
     again = release.server.command("upgrade", "web", "--reuse-chart", *place)
     assert again.returncode == 0, again
     assert release.get()["chart_version"] == "2.0.0"

@@ -39,7 +39,7 @@ def source_reference(context: typer.Context, chart: str, *, version: str = "") -
 
 def source_of(context: typer.Context, target: str) -> str:
     """Return the source of that address, by its id, or of that name; raise InvalidRequest for another address."""
-    return _find_registry(context, target.rstrip("/")) if target.startswith(OCI) else target
+    return _find_registry(context, target.rstrip("/")) if "://" in target else target
 
 
 def pulled_id(context: typer.Context, chart: str, *, version: str = "") -> str:

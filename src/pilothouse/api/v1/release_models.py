@@ -79,7 +79,7 @@ class CauseView(View):
 
 
 class HistoryView(View):
-    """A revision that Helm keeps, and what wrote it; `changed_by` as for a release."""
+    """A revision that Helm keeps, and what wrote it; `changed_by` and `chart_digest` as for a release."""
 
     revision: int
     status: str
@@ -89,6 +89,7 @@ class HistoryView(View):
     app_version: str
     updated_at: Milliseconds | None
     changed_by: CauseView | None
+    chart_digest: str
 
 
 class ValuesView(View):
@@ -317,6 +318,7 @@ class ReleaseDetailView(View):
     otherwise. `changed_by`: null if another Helm client wrote the revision, or if the record of the operation has
     expired. `age_seconds`: since the cluster last confirmed the rest. `drift`: of the last look, periodic or with
     `diff?to=live`; null if there was none. `source`, `update_available`, `update_deprecated`: as in lists.
+    `update_refused`: the newest version there, if it is newer still and was refused, as no key of the source signed it.
     `chart_digest`: SHA-256 of the archive that it was made from, `verification`: who signed that; empty and null if it
     is not known.
     """
@@ -343,6 +345,7 @@ class ReleaseDetailView(View):
     chart_digest: str
     update_available: str
     update_deprecated: bool
+    update_refused: str
     verification: VerificationView | None
     age_seconds: Age | None
     problem: str

@@ -128,6 +128,7 @@ async def show_release(reading: OfReading, details: DetailsService, revision: Re
         "source": origin.source,
         "update_available": origin.newer_version,
         "update_deprecated": origin.newer_deprecated,
+        "update_refused": origin.refused_version,
     }
     return {**vars(detail.release), **vars(detail), **updates, "operation": detail.underway}
 
@@ -297,7 +298,13 @@ async def diff_release(
 def _history(item: HistoryItem) -> dict[str, object]:
     row = item.revision
     times = {"updated_at": row.last_deployed}
-    return {**vars(row), **times, "description": item.description, "changed_by": item.cause}
+    return {
+        **vars(row),
+        **times,
+        "description": item.description,
+        "changed_by": item.cause,
+        "chart_digest": item.chart_digest,
+    }
 
 
 async def _as_json(view: type[View], found: Any) -> Response:

@@ -25,6 +25,8 @@ from pilothouse.errors import InvalidRequest, PilothouseError
 app = connected_group("Uploaded charts.")
 
 _COLUMNS = ("id", "name", "version", "description", "update_at")
+#: Of so many charts, the newest, who signed them is asked for.
+_MOST_SIGNED = 500
 _FILE_NAME = re.compile(r'filename="([A-Za-z0-9][A-Za-z0-9._+-]*)"')
 
 ChartName = Annotated[
@@ -64,8 +66,12 @@ def upload(
 
 @app.command("list")
 def list_all(context: typer.Context, output: As = Output.TABLE) -> None:
-    """List the project's charts, newest first."""
-    print_rows(client_of(context).call("GET", "/v2/charts"), _COLUMNS, output, least=("update_at", "description"))
+    """List the project's charts, newest first; with who signed them by a key that the project trusts."""
+    client = client_of(context)
+    signers = {row["id"]: row["signed_by"] for row in client.call("GET", f"/api/v1/charts?limit={_MOST_SIGNED}")}
+    rows = [{**row, "signed_by": signers.get(row["id"], "")} for row in client.call("GET", "/v2/charts")]
+    columns = (*_COLUMNS, "signed_by") if any(signers.values()) else _COLUMNS
+    print_rows(rows, columns, output, least=("update_at", "description"))
 
 
 @app.command("show")

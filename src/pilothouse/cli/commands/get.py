@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from pilothouse.cli.commands.status import signer_of
 from pilothouse.cli.connection import client_of
 from pilothouse.cli.groups import connected_group
 from pilothouse.cli.output import As, Output, print_answer, print_lines, print_rows, yaml_of
@@ -150,5 +151,8 @@ def _metadata(found: dict[str, Any]) -> str:
         "REVISION": found["revision"],
         "STATUS": found["status"],
         "DEPLOYED_AT": found["updated_at"],
+        **({"SOURCE": found["source"]} if found["source"] else {}),
+        **({"CHART_DIGEST": f"sha256:{found['chart_digest']}"} if found["chart_digest"] else {}),
+        **({"VERIFIED": signer_of(found["verification"])} if found["verification"] else {}),
     }
     return "\n".join(f"{name}: {value}" for name, value in fields.items())

@@ -10,8 +10,10 @@ from pilothouse.cli.output import As, Output, print_answer, print_rows
 from pilothouse.cli.releases import Name, release_path
 from pilothouse.states import Action, OperationState, ReleaseStatus
 
-_COLUMNS: Final = ("REVISION", "UPDATED", "STATUS", "CHART", "APP VERSION", "DESCRIPTION", "CHANGED BY")
+_COLUMNS: Final = ("REVISION", "UPDATED", "STATUS", "CHART", "APP VERSION", "DESCRIPTION", "CHANGED BY", "CHART DIGEST")
 _FAILED_LATER: Final = "; the operation failed after that, in its checks"
+#: Enough of a digest to tell archives apart; -o json has all of it.
+_SHORT: Final = 12
 
 
 def show_history(
@@ -28,7 +30,7 @@ def show_history(
     newest_first = client_of(context).call("GET", release_path(context, name, "history"))
     rows = newest_first[:most][::-1]
     if output is Output.TABLE:
-        print_rows([revision_row(row) for row in rows], _COLUMNS, output, least=("APP VERSION",))
+        print_rows([revision_row(row) for row in rows], _COLUMNS, output, least=("CHART DIGEST", "APP VERSION"))
     else:
         print_answer([{**row, "chart": chart_of(row), "updated": row["updated_at"]} for row in rows], output)
 
@@ -51,4 +53,5 @@ def revision_row(row: dict[str, Any]) -> dict[str, Any]:
         "APP VERSION": row["app_version"],
         "DESCRIPTION": row["description"] + (_FAILED_LATER if _failed_later(row) else ""),
         "CHANGED BY": changed.get("user_name") or changed.get("user_id") or "another client",
+        "CHART DIGEST": row["chart_digest"][:_SHORT],
     }

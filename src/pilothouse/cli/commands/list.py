@@ -20,6 +20,8 @@ _COLUMNS: Final = ("NAME", "NAMESPACE", "REVISION", "UPDATED", "STATUS", "CHART"
 _LEAST: Final = ("APP VERSION", "REVISION", "UPDATED", "CHART", "UPDATE", "NAMESPACE", "CLUSTER", "STATUS")
 #: Name and cluster are always there.
 _SHOWN: Final = "revision,updated_at,status,chart_name,chart_version,app_version,update_available,update_deprecated"
+#: Sources that are named where no update is known.
+_NAMED: Final = 5
 _PENDING: Final = (
     ReleaseStatus.PENDING_INSTALL,
     ReleaseStatus.PENDING_UPGRADE,
@@ -86,17 +88,36 @@ def list_releases(
         echo(f"there are more than {offset + most}; --max 0 lists all", err=True)
 
 
+def _explain_none(client: Any) -> None:
+    """Tell why there may be no update to be listed."""
+    sources = orjson.loads(client.get("/api/v1/sources").content)
+    if not sources:
+        echo("no update is known: this project has no source of charts ('pilothouse source add')", err=True)
+        return
+    told = [f"{one['name']} {time_of(one['synced_at'] or '') or 'never'}" for one in sources[:_NAMED]]
+    more = f" and {len(sources) - _NAMED} others" if len(sources) > _NAMED else ""
+    echo(
+        "no update is known for these releases; it counts from which source the chart of a release was installed, as "
+        f"of the last synchronisation: {', '.join(told)}{more}",
+        err=True,
+    )
+
+
 def _pages(client: Any, query: dict[str, str]) -> Iterator[dict[str, Any]]:
     """Yield the releases, a page at a time, and warn of clusters that are not wholly known."""
     asked = {name: value for name, value in query.items() if value}
-    marker = ""
+    marker, count = "", 0
     while True:
         answer = client.get(f"/api/v1/releases?{urlencode({**asked, 'limit': _PAGE, 'marker': marker})}")
-        yield from orjson.loads(answer.content)
+        rows = orjson.loads(answer.content)
+        count += len(rows)
+        yield from rows
         unknown = answer.headers.get("X-Pilothouse-Incomplete", "")
         marker = answer.headers.get("X-Pilothouse-Marker", "")
         if not marker:
             break
+    if "update_available" in asked and not count:
+        _explain_none(client)
     if unknown:
         echo(f"not all releases of these clusters are known (yet): {unknown}", err=True)
 

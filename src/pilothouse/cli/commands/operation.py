@@ -81,6 +81,8 @@ def show(context: typer.Context, operation: Operation, output: As = Output.TABLE
     shown = {**shown, "evidence": evidence}
     print_rows([_now(shown) if output is Output.TABLE else shown], _COLUMNS, output, single=True)
     if output is Output.TABLE:
+        if shown["chart_digest"]:
+            print_lines([f"chart {shown['chart']}, sha256:{shown['chart_digest']}"])
         for found in evidence:
             print_lines(evidence_lines(found))
         if any(found["conflicts"] for found in evidence):

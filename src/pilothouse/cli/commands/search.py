@@ -6,6 +6,7 @@ from urllib.parse import quote, urlencode
 import orjson
 import typer
 
+from pilothouse.cli.commands.list import time_of
 from pilothouse.cli.completion import complete_sources
 from pilothouse.cli.connection import client_of
 from pilothouse.cli.exits import UsageError
@@ -77,10 +78,14 @@ def _versions(context: typer.Context, chart: dict[str, Any]) -> list[dict[str, A
 
 
 def _for_people(chart: dict[str, Any]) -> dict[str, str]:
-    deprecated = "DEPRECATED: " if chart["deprecated"] else ""
+    marks = "DEPRECATED: " if chart["deprecated"] else ""
+    if chart["moved_at"]:
+        marks = f"MOVED since {time_of(chart['moved_at'])}: another archive is there than was pulled; {marks}"
+    if chart["refused"]:
+        marks = f"REFUSED: {chart['refused']}; {marks}"
     return {
         "NAME": f"{chart['source']}/{chart['name']}",
         "CHART VERSION": chart["version"],
         "APP VERSION": chart["app_version"],
-        "DESCRIPTION": deprecated + chart["description"],
+        "DESCRIPTION": (marks + chart["description"]).removesuffix("; "),
     }

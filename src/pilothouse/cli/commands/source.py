@@ -1,5 +1,6 @@
 """``pilothouse source …``: where charts come from, registries and repositories."""
 
+import sys
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -10,6 +11,7 @@ import orjson
 import typer
 
 from pilothouse.cli.client import Client, ServerRefused
+from pilothouse.cli.commands.list import time_of
 from pilothouse.cli.completion import complete_sources
 from pilothouse.cli.connection import client_of
 from pilothouse.cli.exits import UsageError
@@ -21,7 +23,7 @@ from pilothouse.cli.terminal import echo
 
 app = connected_group("Chart sources: OCI registries and HTTP repositories.")
 
-_COLUMNS = ("id", "name", "kind", "url", "verification", "synced_at", "problem")
+_COLUMNS = ("id", "name", "kind", "url", "verification", "synced_at", "failed_at", "problem")
 #: Releases that are named when their source is removed.
 _NAMED = 5
 
@@ -70,6 +72,8 @@ def add(
 
     Example: pilothouse source add team oci://registry.example.com/charts --username puller
     """
+    if "://" not in url:
+        raise UsageError(f"{url!r} is no address: it begins with oci:// (a registry) or https:// (a repository)")
     body: dict[str, object] = {
         "name": name,
         "kind": "oci" if url.startswith(OCI) else "http",
@@ -107,7 +111,8 @@ def update(
 ) -> None:
     """Change a source: what is not named stays as it is, and so do its name, its address and what came from it.
 
-    New credentials and authorities are tried before they are stored. Example, with a new password for the same user:
+    New credentials and authorities are tried before they are stored; other authorities take the password again.
+    Example, with a new password for the same user:
     pilothouse source update team --password-stdin < password.txt
     """
     if anonymous and (username or password_stdin):
@@ -119,8 +124,10 @@ def update(
     if keys is not None and verify is None:
         verify = Verify(known["verification"])
     credentials = {"username": "", "password": ""} if anonymous else None
-    if username or password_stdin:
-        password = ask("Password", from_stdin=password_stdin)
+    again = ca_file is not None and known["username"] and not anonymous and sys.stdin.isatty()
+    if username or password_stdin or again:
+        what = f"Password of {known['username']}, for hosts of the other authorities, too" if again else "Password"
+        password = ask(what, from_stdin=password_stdin)
         credentials = {"username": username or known["username"], "password": password}
     body = {
         "credentials": credentials,
@@ -131,7 +138,16 @@ def update(
     given = {name: value for name, value in body.items() if value is not None}
     if not given:
         raise UsageError("nothing to change: name --username, --password-stdin, --ca-file, --verify or others")
-    print_rows([client.call("PATCH", _path(known["id"]), body=given)], _COLUMNS, output, single=True)
+    changed = client.call("PATCH", _path(known["id"]), body=given)
+    print_rows([changed], _COLUMNS, output, single=True)
+    _warn_of_keys(changed)
+
+
+def _warn_of_keys(source: dict[str, Any]) -> None:
+    """Tell if the source takes no chart any more, because none of its keys can sign."""
+    if source["verification"] != Verify.NONE and not source["trusted"]:
+        reasons = "; ".join(source["unusable"])
+        echo(f"none of these keys can sign, so no chart of {source['name']} will be taken: {reasons}", err=True)
 
 
 def _text(file: Path | None, option: str) -> str | None:
@@ -149,7 +165,8 @@ def _verification(verify: Verify, keys: Path | None) -> dict[str, str]:
 @app.command("list")
 def list_all(context: typer.Context, output: As = Output.TABLE) -> None:
     """List the project's sources."""
-    print_rows(client_of(context).call("GET", "/api/v1/sources"), _COLUMNS, output, least=("synced_at", "kind"))
+    rows = client_of(context).call("GET", "/api/v1/sources")
+    print_rows(rows, _COLUMNS, output, least=("failed_at", "synced_at", "kind"))
 
 
 @app.command("show")
@@ -176,7 +193,8 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"SYNCHRONISED: {f'every {seconds} s' if seconds else 'only when asked to'}"
     yield f"LAST SYNCHRONISED: {found['synced_at'] or 'never'}"
     if found["problem"]:
-        yield f"PROBLEM: {found['problem']}"
+        at = f" (at {time_of(found['failed_at'])})" if found["failed_at"] else ""
+        yield f"PROBLEM: {found['problem']}{at}"
 
 
 @app.command("sync")

@@ -64,7 +64,7 @@ def signer_of(verified: dict[str, Any]) -> str:
     """Return who signed a chart, and with which key."""
     who = f"{verified['kind']}, signed by {verified['signed_by'] or 'the key'} ({verified['fingerprint']})"
     if verified["of_revision"]:
-        return f"no: taken over from a revision, whose chart was {who}"
+        return f"not itself: packed from a revision of this release, whose chart was {who}"
     return who if verified["trusted"] else f"{who}, which is not trusted any more"
 
 
@@ -76,6 +76,8 @@ def _chart_lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"CHART DIGEST: sha256:{found['chart_digest']}"
     if found["update_available"]:
         yield f"UPDATE AVAILABLE: {update_of(found)}, of source {found['source']}"
+    if refused := found.get("update_refused"):
+        yield f"UPDATE REFUSED: {refused}, of source {found['source']}, is not signed by its keys"
     if verified := found.get("verification"):
         yield f"VERIFIED: {signer_of(verified)}"
 

@@ -77,11 +77,12 @@ class ReleaseDetail:
 
 @dataclass(frozen=True)
 class HistoryItem:
-    """One revision of a history, with what wrote it."""
+    """One revision of a history, with what wrote it, and the digest of the chart's archive if that is known."""
 
     revision: RevisionRow = field(repr=False)
     description: str
     cause: Cause | None
+    chart_digest: str
 
 
 class ReleaseDetails:
@@ -194,7 +195,10 @@ class ReleaseDetails:
             for number in told[:most]:
                 said[number] = await self._hide(caller, cluster, place, number, said[number])
             said |= dict.fromkeys(told[most:], WITHHELD)
-        return [HistoryItem(row, said[row.revision], find_last_change(row, changes)) for row in found.revisions]
+        return [
+            HistoryItem(row, said[row.revision], find_last_change(row, changes), find_chart_digest(row, changes))
+            for row in found.revisions
+        ]
 
     async def _hide(self, caller: Caller, cluster: ClusterName, place: ReleaseRef, revision: int, text: str) -> str:
         """Return a description with the values of its revision masked."""

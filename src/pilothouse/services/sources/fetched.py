@@ -45,7 +45,7 @@ class Signed:
 
     @property
     def evidence(self) -> str:
-        """A digest of all of it: what was refused is worth another look when this is another one."""
+        """The digest of all of it: if it is another one, what was refused is worth another look."""
         tagged = sorted(f"{one.payload} {one.signature}" for one in self.signatures.signatures)
         parts = (self.provenance, self.manifest, *tagged, "", *sorted(self.signatures.bundles))
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -119,7 +119,7 @@ def test_what_a_newer_version_wrote_beside_is_passed_over():
 @pytest.mark.parametrize(
     ("different", "cause"),
     [
-        ({"version": 3}, r"cannot be read: a newer Pilothouse wrote it \(version 3, this one reads 2\); upgrade"),
+        ({"version": 4}, r"cannot be read: a newer Pilothouse wrote it \(version 4, this one reads 3\); upgrade"),
         ({"version": "later"}, "not supported between"),
         ({"action": "freeze"}, "'freeze' is not a valid Action"),
         ({"action": None}, "None is not a valid Action"),

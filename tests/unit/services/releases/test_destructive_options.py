@@ -31,6 +31,7 @@ HARMLESS = {
     "keep_history",
     "hooks",
     "labels",
+    "only_over",
     "layers",
     "merged_values",
     "options",
