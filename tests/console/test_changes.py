@@ -124,13 +124,13 @@ def test_a_chart_is_installed_by_a_plan_and_what_is_wrong_is_told_at_its_field_a
     expect(editor(page)).to_contain_text("text: hello")
     expect(field(page, "namespace")).to_have_value(namespace)
     page.go_back()
-    page.get_by_role("button", name="Apply exactly this").click()
+    page.get_by_role("button", name="Install shop").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Succeeded")
     assert server.wait_until_final(namespace, "shop")["status"] == "DEPLOYED"
     page.go_back()
     page.reload()
     expect(page.locator("main")).to_contain_text("It was applied.")
-    expect(page.get_by_role("button", name="Apply exactly this")).to_have_count(0)
+    expect(page.get_by_role("button", name="Install shop")).to_have_count(0)
     fill_in(person, namespace, "shop", chart=strict["1.0.0"])
     page.get_by_role("button", name="Plan it").click()
     expect(page.get_by_role("alert")).to_contain_text("release 'shop' exists in namespace")
@@ -268,7 +268,7 @@ def test_a_change_is_planned_over_what_one_saw_and_shows_objects_values_and_hook
     expect(page.locator(".fields").first).to_contain_text("/text")
     expect(page.locator("main")).to_contain_text("pre-upgrade")
     assert release.statuses() == ["deployed"]
-    page.get_by_role("button", name="Apply exactly this").click()
+    page.get_by_role("button", name="Upgrade shop").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Succeeded")
     assert release.statuses() == ["superseded", "deployed"]
 
@@ -311,11 +311,11 @@ def test_a_plan_that_moved_or_was_applied_is_refused_with_the_reason(
     person.open_release(release.namespace, "shop", "/change")
     type_values(page, "text: planned\n")
     page.get_by_role("button", name="Plan it").click()
-    expect(page.get_by_role("button", name="Apply exactly this")).to_be_visible()
+    expect(page.get_by_role("button", name="Upgrade shop")).to_be_visible()
     second = page.context.new_page()
     second.goto(page.url)
     upgrade(release, {"next": strict["1.0.0"]}, "another's")
-    page.get_by_role("button", name="Apply exactly this").click()
+    page.get_by_role("button", name="Upgrade shop").click()
     expect(page.get_by_role("alert")).to_contain_text(
         "the release moved since the plan was made: revision 2 was written"
     )
@@ -325,9 +325,9 @@ def test_a_plan_that_moved_or_was_applied_is_refused_with_the_reason(
     page.get_by_role("button", name="Plan it").click()
     expect(page.locator(".lead")).to_contain_text("over revision 2")
     second.goto(page.url)
-    page.get_by_role("button", name="Apply exactly this").click()
+    page.get_by_role("button", name="Upgrade shop").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Succeeded")
-    second.get_by_role("button", name="Apply exactly this").click()
+    second.get_by_role("button", name="Upgrade shop").click()
     expect(second.get_by_role("alert")).to_contain_text("has been applied already")
     expect(second.get_by_role("link", name="See the operation")).to_be_visible()
 
@@ -347,7 +347,7 @@ def test_who_may_only_look_sees_a_plan_without_values_and_gets_the_line_to_pass_
         expect(page.locator("main")).to_contain_text("cce:release:update")
         expect(page.locator("main")).to_contain_text("pilothouse apply ")
         assert "a secret text" not in page.content()
-        assert page.get_by_role("button", name="Apply exactly this").count() == 0
+        assert page.get_by_role("button", name="Upgrade shop").count() == 0
         for path in ("/install", f"/releases/test/{release.namespace}/shop/change"):
             answer = page.goto(f"{looking.home}{path}")
             assert answer is not None
@@ -368,7 +368,7 @@ def test_a_rollback_and_an_uninstall_can_be_planned(person: Visit, release: OneR
     page.get_by_role("button", name="Plan it").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Roll back shop")
     expect(page.locator(".chips")).to_contain_text("Added1")
-    page.get_by_role("button", name="Apply exactly this").click()
+    page.get_by_role("button", name="Roll shop back to revision 1").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Succeeded")
     assert release.statuses() == ["superseded", "superseded", "deployed"]
 
@@ -389,7 +389,7 @@ def test_a_change_is_planned_and_applied_without_scripts(browser: Browser, serve
         expect(page.get_by_role("alert")).to_contain_text("Line 1:")
         page.get_by_label("Values, as YAML").fill("replicas: 2\n")
         page.get_by_role("button", name="Plan it").click()
-        page.get_by_role("button", name="Apply exactly this").click()
+        page.get_by_role("button", name="Upgrade shop").click()
         expect(page.get_by_role("heading", level=1)).to_contain_text("shop")
     assert release.settled()["version"] == 2
 
@@ -436,7 +436,7 @@ def test_forms_and_plans_are_free_of_barriers_and_fit_a_phone(
             check(person, "install-refused-values", scheme)
             type_values(page, "text: a\n")
             page.get_by_role("button", name="Plan it").click()
-            expect(page.get_by_role("button", name="Apply exactly this")).to_be_visible()
+            expect(page.get_by_role("button", name="Install shop2")).to_be_visible()
             check(person, "plan-install", scheme)
             person.open_release(release.namespace, "shop", "/change")
             field(page, "chart").select_option(label="strict 2.0.0")
@@ -444,7 +444,7 @@ def test_forms_and_plans_are_free_of_barriers_and_fit_a_phone(
             page.get_by_role("button", name="Show what I changed").click()
             check(person, "change", scheme)
             page.get_by_role("button", name="Plan it").click()
-            expect(page.get_by_role("button", name="Apply exactly this")).to_be_visible()
+            expect(page.get_by_role("button", name="Upgrade shop")).to_be_visible()
             check(person, "plan-upgrade", scheme)
             line = page.locator(".sides .is:visible").last.bounding_box()
             assert line is not None
@@ -453,7 +453,7 @@ def test_forms_and_plans_are_free_of_barriers_and_fit_a_phone(
             check(person, "values-origins", scheme)
             page.goto(f"{person.home}/releases/test/{release.namespace}/shop/uninstall")
             page.get_by_role("button", name="Plan it").click()
-            expect(page.get_by_role("button", name="Apply exactly this")).to_be_visible()
+            expect(page.get_by_role("button", name="Uninstall shop")).to_be_visible()
             check(person, "plan-uninstall", scheme)
 
 

@@ -56,7 +56,7 @@ def test_a_namespace_that_is_missing_is_told_at_its_field_and_created_by_the_pla
         page.get_by_role("link", name="Change it").click()
         expect(page.get_by_label(CREATE)).to_be_checked()
         page.go_back()
-        page.get_by_role("button", name="Apply exactly this").click()
+        page.get_by_role("button", name="Install first").click()
         expect(page.get_by_role("heading", level=1)).to_contain_text("Succeeded", timeout=30_000)
         assert exists(api, missing)
     assert server.show(missing, "first").json()["status"] == "DEPLOYED"

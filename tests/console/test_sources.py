@@ -75,7 +75,7 @@ def test_a_chart_is_found_read_and_installed_in_the_version_that_was_chosen(
     page.get_by_role("textbox", name="Namespace").fill(namespace)
     page.get_by_role("textbox", name="Name of the release").fill("sourced")
     page.get_by_role("button", name="Plan it").click()
-    page.get_by_role("button", name="Apply exactly this").click()
+    page.get_by_role("button", name="Install sourced").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Succeeded", timeout=30_000)
     page.goto(f"{person.home}/sources/{source[0]}/charts/webapp/1.1.0")
     one = page.locator("#releases li", has_text=namespace)
@@ -144,7 +144,7 @@ def test_a_release_is_installed_from_each_kind_of_source_and_updated_to_what_is_
 
     def apply() -> None:
         page.get_by_role("button", name="Plan it").click()
-        page.get_by_role("button", name="Apply exactly this").click()
+        page.get_by_role("button", name=re.compile("^(Install|Upgrade) ")).click()
         expect(page.get_by_role("heading", level=1)).to_contain_text("Succeeded", timeout=30_000)
 
     with offered(kind, tmp_path, helm=kubernetes.helm, helm_cli=helm_cli) as source:

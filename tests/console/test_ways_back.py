@@ -40,7 +40,7 @@ def test_the_way_back_to_a_form_that_was_refused_shows_it_as_it_was_typed(
     expect(field(page, "name")).to_have_value("Back_")
     field(page, "name").fill("back")
     page.get_by_role("button", name="Plan it").click()
-    expect(page.get_by_role("button", name="Apply exactly this")).to_be_visible()
+    expect(page.get_by_role("button", name="Install back")).to_be_visible()
     back(page)
     expect(editor(page)).to_contain_text("text: typed")
 

@@ -23,6 +23,7 @@ from pilothouse.http.errors import Refusal
 from pilothouse.http.requests import service_of
 from pilothouse.services.operations.idempotency import Key
 from pilothouse.services.operations.read import Operations
+from pilothouse.services.releases.delete import DeleteRelease
 from pilothouse.services.releases.details import ReleaseDetail, ReleaseDetails, ReleaseRef
 from pilothouse.services.releases.locks import Seen, microseconds
 from pilothouse.states import Action
@@ -114,6 +115,7 @@ async def _ask(
         others=[one for one in chosen if one.problem],
         confirm=_confirmation(deed, [one for one in chosen if not one.problem]),
         typed=typed,
+        runs_hooks=request.app.state.settings.hooks.on_delete,
         once=new_once(),
     )
 
@@ -185,7 +187,7 @@ async def _submit(request: Request, deed: str, one: Chosen, key: Key | None) -> 
     seen = Seen(one.revision, one.since)
     try:
         if deed == Action.UNINSTALL:
-            accepted = await submit_uninstall(request, one.place, key=key, seen=seen)
+            accepted = await submit_uninstall(request, one.place, DeleteRelease(seen=seen), key=key)
         else:
             accepted = await submit_rollback(
                 request, one.place, revision=one.target, include_hooks=False, key=key, seen=seen

@@ -42,6 +42,26 @@ def _name(found: re.Match[str]) -> str:
     return gettext("choose the option “%(option)s”", option=option) if found["order"] else f"“{option}”"
 
 
+def tell_order(record: PlanRecord) -> str:
+    """Return what applying the plan does, as its button says it."""
+    name = record.release_name
+    if record.action is Action.INSTALL:
+        return gettext("Install %(name)s", name=name)
+    if record.action is Action.UPGRADE:
+        return gettext("Upgrade %(name)s", name=name)
+    if record.action is Action.ROLLBACK:
+        number = record.order.get("to_revision", "")
+        return gettext("Roll %(name)s back to revision %(number)s", name=name, number=number)
+    return gettext("Uninstall %(name)s", name=name)
+
+
+def count_hooks_left_out(record: PlanRecord) -> int:
+    """Return how many hooks of an uninstall are not run because the plan runs none."""
+    if record.action is not Action.UNINSTALL or not record.order.get("disable_hooks"):
+        return 0
+    return int(record.order.get("hooks") or 0)
+
+
 def tell_base(record: PlanRecord, comparison: Comparison) -> str:
     """Return why the plan is compared with another revision than the newest; empty if it is with that one."""
     newest, deployed = record.base.revision, comparison.base.deployed_revision

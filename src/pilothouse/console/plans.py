@@ -9,7 +9,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pilothouse.auth.policy import READ_VALUES
-from pilothouse.console.plan_words import count_live, list_options, tell_base
+from pilothouse.console.forms import require_typed_name
+from pilothouse.console.plan_words import count_hooks_left_out, count_live, list_options, tell_base, tell_order
 from pilothouse.console.release import MOST_LEAVES, find_leaves
 from pilothouse.console.rendering import page, refusal
 from pilothouse.console.requests import caller_of, here, key_of, new_once, read_form, see_other
@@ -46,6 +47,7 @@ async def apply_plan(request: Request) -> Response:
     fields = await read_form(request)
     caller, plan_id, key = caller_of(request), request.path_params["plan_id"], key_of(request, fields)
     try:
+        await _require_name(request, fields)
         accepted = await service_of(request, Idempotency).once(
             caller,
             key,
@@ -54,11 +56,19 @@ async def apply_plan(request: Request) -> Response:
             ),
         )
     except PilothouseError as error:
-        return await _plan_page(request, refused=refusal(request, error))
+        return await _plan_page(request, refused=refusal(request, error), typed=fields)
     return see_other(f"{here(caller)}/operations/{accepted.operation_id}")
 
 
-async def _plan_page(request: Request, *, refused: Refusal | None = None) -> Response:
+async def _require_name(request: Request, fields: Fields) -> None:
+    """Raise InvalidRequest for an uninstall whose release was not typed by its name."""
+    record = (await service_of(request, Plans).read(caller_of(request), request.path_params["plan_id"])).record
+    if record.action is Action.UNINSTALL:
+        name = record.release_name
+        require_typed_name(fields, name, ask=gettext("type the release's name, %(name)s, to uninstall it", name=name))
+
+
+async def _plan_page(request: Request, *, refused: Refusal | None = None, typed: Fields | None = None) -> Response:
     plans, plan_id = service_of(request, Plans), request.path_params["plan_id"]
     plan = await plans.read(caller_of(request), plan_id)
     row, record = plan.row, plan.record
@@ -73,11 +83,14 @@ async def _plan_page(request: Request, *, refused: Refusal | None = None) -> Res
         request,
         "plan.html",
         refused=refused,
+        typed=typed or {},
         row=row,
         record=record,
         comparison=plan.comparison,
         changes=changes,
         compared=tell_base(record, plan.comparison),
+        order=tell_order(record),
+        hooks_left_out=count_hooks_left_out(record),
         options=list_options(record),
         live=count_live(record, changes),
         sides_of=await asyncio.to_thread(compare_planned, different),

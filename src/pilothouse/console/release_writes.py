@@ -118,17 +118,28 @@ async def uninstall(request: Request) -> Response:
     async def order(fields: Fields) -> str:
         place = place_of(request)
         if "plan" in fields:
-            return await _plan(request, DeleteRelease())
+            return await _plan(request, DeleteRelease(no_hooks=_without_hooks(fields)))
         ask = gettext("type the release's name, %(name)s, to uninstall it", name=place.name)
         require_typed_name(fields, place.name, ask=ask)
-        accepted = await submit_uninstall(request, place, key=key_of(request, fields), seen=_read_seen(fields))
+        wanted = DeleteRelease(seen=_read_seen(fields), no_hooks=_without_hooks(fields))
+        accepted = await submit_uninstall(request, place, wanted, key=key_of(request, fields))
         return _operation_path(request, accepted)
 
     return await _write(request, order, _uninstall_page)
 
 
+def _without_hooks(fields: Fields) -> bool | None:
+    """Return that hooks run if somebody has ticked it; else it is as the server does it."""
+    return False if "hooks" in fields else None
+
+
 async def _uninstall_page(request: Request, fields: Fields, **more: Any) -> Response:
-    return await _form(request, "release_uninstall.html", fields, **more)
+    detail = await show_head(request)
+    release = detail.release
+    runs_hooks = await service_of(request, Deletions).runs_hooks(
+        release.cluster_id, namespace=release.namespace, name=release.name, revision=release.revision
+    )
+    return await _form(request, "release_uninstall.html", fields, detail=detail, runs_hooks=runs_hooks, **more)
 
 
 async def ask_unlock(request: Request) -> Response:
@@ -160,8 +171,16 @@ async def _unlock_page(request: Request, fields: Fields, **more: Any) -> Respons
     return await _form(request, "release_unlock.html", fields, **more)
 
 
-async def _form(request: Request, template: str, fields: Fields, *, refused: Refusal | None = None) -> Response:
-    detail = await show_head(request)
+async def _form(
+    request: Request,
+    template: str,
+    fields: Fields,
+    *,
+    refused: Refusal | None = None,
+    detail: ReleaseDetail | None = None,
+    **more: Any,
+) -> Response:
+    detail = detail or await show_head(request)
     return await show_page(
         request,
         template,
@@ -171,6 +190,7 @@ async def _form(request: Request, template: str, fields: Fields, *, refused: Ref
         seen=_as_seen(detail),
         fields=fields,
         once=new_once(),
+        **more,
     )
 
 
@@ -234,7 +254,7 @@ async def submit_rollback(
 
 
 async def submit_uninstall(
-    request: Request, place: ReleaseRef, *, key: Key | None, seen: Seen | None = None
+    request: Request, place: ReleaseRef, wanted: DeleteRelease, *, key: Key | None
 ) -> SubmittedOperation:
     """Order the uninstall of the release; InvalidRequest if it is not what was ``seen`` any more."""
     cluster_id = await _cluster_id(request, place)
@@ -246,7 +266,7 @@ async def submit_uninstall(
             cluster_id,
             namespace=place.namespace,
             name=place.name,
-            request=DeleteRelease(seen=seen),
+            request=wanted,
             request_id=request_id_of(request),
             key=key,
         ),

@@ -115,6 +115,7 @@ PLANS: Final[dict[str, Word]] = {
     "applied": Word("Applied", "ok", "check"),
     "expired": Word("Expired", "idle", "clock"),
     "blocked": Word("Cannot be applied", "bad", "ban"),
+    "refused": Word("Refused by the cluster", "bad", "ban"),
 }
 #: What a browser calls itself by, the more special one first: most claim to be the others, too.
 _BROWSERS: Final = (

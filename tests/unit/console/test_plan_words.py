@@ -4,7 +4,14 @@ from typing import Any
 
 import pytest
 
-from pilothouse.console.plan_words import count_live, list_options, name_options, tell_base
+from pilothouse.console.plan_words import (
+    count_hooks_left_out,
+    count_live,
+    list_options,
+    name_options,
+    tell_base,
+    tell_order,
+)
 from pilothouse.services.releases.manifest_diff import Change
 from pilothouse.services.releases.plan_changes import PlannedChange, PlannedChanges
 from pilothouse.services.releases.plan_records import Base, Comparison, Deployed, PlanRecord
@@ -84,3 +91,19 @@ FORCE, MAKE = "“Take over fields that other programs manage”", "“Create th
 )
 def test_options_are_called_as_the_form_calls_them(said: str, told: str):
     assert name_options(said) == told
+
+
+@pytest.mark.parametrize(
+    ("planned", "told", "left_out"),
+    [
+        (record(Action.INSTALL, disable_hooks=True, hooks=2), "Install r", 0),
+        (record(Action.UPGRADE), "Upgrade r", 0),
+        (record(Action.ROLLBACK, to_revision=3), "Roll r back to revision 3", 0),
+        (record(Action.UNINSTALL, disable_hooks=True, hooks=2), "Uninstall r", 2),
+        (record(Action.UNINSTALL, disable_hooks=False, hooks=2), "Uninstall r", 0),
+    ],
+)
+def test_a_plan_says_what_applying_it_does_and_which_hooks_of_an_uninstall_it_leaves_out(
+    planned: PlanRecord, told: str, left_out: int
+):
+    assert (tell_order(planned), count_hooks_left_out(planned)) == (told, left_out)

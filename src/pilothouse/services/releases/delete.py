@@ -123,6 +123,14 @@ class Deletions:
                 )
         raise changed_error(name)
 
+    async def runs_hooks(self, cluster_id: str, *, namespace: str, name: str, revision: int) -> bool:
+        """Return whether an uninstall of that revision runs its hooks if the request does not say."""
+        async with self._database.autocommit() as connection:
+            origin = await operations.find_origin(
+                connection, cluster_id=cluster_id, namespace=namespace, release_name=name
+            )
+        return _includes_hooks(origin, revision) or self._settings.hooks.on_delete
+
     async def propose(self, place: ReleaseRef, request: DeleteRelease, *, project_id: str) -> Proposal:
         """Return the uninstall of a release on which no operation is active; raise what ``delete`` raises."""
         named = await self._clusters.identify(place.cluster, project_id=project_id)
@@ -228,7 +236,7 @@ class Deletions:
     def _request(
         self, stored: StoredRelease, origin: OriginRow | None, request: DeleteRelease, *, wait: Wait
     ) -> OperationRequest:
-        include_hooks = origin is not None and origin.revision <= stored.revision and origin.include_hooks
+        include_hooks = _includes_hooks(origin, stored.revision)
         if request.keep_history and stored.status == ReleaseStatus.UNINSTALLED:
             raise InvalidRequest(f"release {stored.name!r} is uninstalled already; only its history is left")
         if request.keep_history and stored.unlocked:
@@ -264,3 +272,8 @@ class Deletions:
 
     def _answer(self, cluster: ClusterConnection, row: OperationRow) -> SubmittedOperation:
         return SubmittedOperation(from_operation(cluster, row, open_shown(row, keys=self._keys)), row.id)
+
+
+def _includes_hooks(origin: OriginRow | None, revision: int) -> bool:
+    """Return whether the revision was made with hooks, as the vendor's API has it."""
+    return origin is not None and origin.revision <= revision and origin.include_hooks

@@ -31,6 +31,8 @@ _MOST_LISTED: Final = 4
 _LARGEST_LISTED: Final = 8 * 1024 * 1024
 MOST_OBJECTS: Final = 1000
 _LARGEST_OBJECT: Final = 2 * 1024 * 1024
+#: Of an admission webhook that takes no dry runs: what it says of an apply is not known then.
+_UNTRIED: Final = "does not support dry run"
 _TOO_LATE: Final = "the cluster did not answer in time"
 _FAILURES: Final = (ClusterDenied, ClusterUnavailable, InvalidRequest, Busy)
 #: What the API server keeps of an object for itself.
@@ -68,7 +70,8 @@ class LiveState:
     """An object of a manifest: ``live`` as it is now, None if missing; ``applied`` as an apply would leave it.
 
     With a ``problem``, which says why, what is None is not known. Without ``create`` a missing object is not tried.
-    ``conflicts``: fields of others that the apply changes by force, if they are asked for.
+    ``conflicts``: fields of others that the apply changes by force, if they are asked for. ``refused``: the API server
+    would not take the object, which is its problem then.
     """
 
     one: ManifestObject
@@ -77,6 +80,7 @@ class LiveState:
     applied: Object | None = field(repr=False)
     problem: str = ""
     conflicts: tuple[FieldConflict, ...] = ()
+    refused: bool = False
 
 
 #: Called with each state, outside the event loop; what it returns is kept, the state is not.
@@ -163,7 +167,8 @@ class LiveStates(Generic[Judgement]):
         except Refused as error:
             # of a Secret it may hold what the Secret holds
             said = "" if one.kind == "Secret" else f": {error}"
-            return LiveState(one, document, live, None, f"an apply would be refused{said}")
+            refused = _UNTRIED not in str(error)
+            return LiveState(one, document, live, None, f"an apply would be refused{said}", refused=refused)
         except _FAILURES as error:
             problem = "left out: too large" if isinstance(error, AnswerTooLarge) else str(error)
             return LiveState(one, document, live, None, problem)

@@ -79,7 +79,7 @@ class PlannedChart:
 
 @dataclass(frozen=True)
 class PlannedChanges:
-    """All of a plan that is shown."""
+    """All of a plan that is shown; ``refusals`` and ``chosen`` are among the ``warnings``, as in a Comparison."""
 
     summary: dict[str, int]
     text: str
@@ -91,6 +91,8 @@ class PlannedChanges:
     hooks: list[StoredHook] = field(repr=False)
     findings: list[str]
     warnings: list[str]
+    refusals: list[str] = field(default_factory=list)
+    chosen: list[str] = field(default_factory=list)
 
 
 def describe_changes(
@@ -124,6 +126,8 @@ def describe_changes(
         hooks=runs if masks is None else [_hidden(hook, masks) for hook in runs],
         findings=[say(text) for text in record.findings],
         warnings=[say(text) for text in comparison.warnings],
+        refusals=[say(text) for text in comparison.refusals],
+        chosen=[say(text) for text in comparison.chosen],
     )
 
 

@@ -35,6 +35,9 @@ _OTHERS_FIELDS: Final = ", and fail at fields that others manage (without force_
 #: Helm's words for a revision that was not applied by the server; older ones say nothing.
 _BY_THE_CLIENT: Final = frozenset({"", "csa"})
 _MOST_FIELDS: Final = 5
+#: Kinds of warnings: what the cluster itself said, and what somebody has chosen and destroys nothing.
+_REFUSED: Final = "refused"
+_CHOSEN: Final = "chosen"
 
 
 async def read_live(
@@ -55,9 +58,14 @@ async def read_live(
 
     def judge(state: LiveState) -> LiveChange:
         one = state.one
-        found = LiveChange(one.api_version, one.kind, one.namespace, one.name, problem=state.problem)
+        found = LiveChange(
+            one.api_version, one.kind, one.namespace, one.name, problem=state.problem, refused=state.refused
+        )
         if state.live is not None and not is_owned_by(state.live, name=owner.name, namespace=owner.namespace):
-            found.problem = others  # what it holds is nothing that a plan may show, nor whose its fields are
+            found.problem, found.refused = (
+                others,
+                False,
+            )  # what it holds is nothing that a plan may show, nor whose its fields are
         if found.problem or state.applied is None:
             return found
         found.conflicts = state.conflicts
@@ -112,31 +120,54 @@ def describe_conflicts(record: PlanRecord, live: Sequence[LiveChange], *, apply_
                 )
 
 
-def find_warnings(
-    record: PlanRecord, comparison: Comparison, *, parsed: Parsed, archive: bytes, limits: ChartLimits
-) -> list[str]:
-    """Return what the plan would destroy or take over. Blocks."""
-    return list(dict.fromkeys(_warnings(record, comparison, parsed, archive, limits)))
+def note_warnings(
+    record: PlanRecord,
+    comparison: Comparison,
+    *,
+    parsed: Parsed,
+    archive: bytes,
+    limits: ChartLimits,
+    creates_namespace: bool,
+) -> None:
+    """Note in the comparison what the plan would destroy or take over, and what the cluster would refuse. Blocks."""
+    found = dict(_warnings(record, comparison, parsed, archive, limits))
+    if creates_namespace:
+        found = {f"namespace {record.namespace!r} will be created": _CHOSEN, **found}
+    comparison.warnings = list(found)
+    comparison.refusals = [text for text, kind in found.items() if kind == _REFUSED]
+    comparison.chosen = [text for text, kind in found.items() if kind == _CHOSEN]
+
+
+def note_conflicts(record: PlanRecord, comparison: Comparison, *, apply_method: str) -> None:
+    """Note fields of others: as a finding, or as a warning if the plan is to take them over."""
+    conflicts = list(describe_conflicts(record, comparison.live, apply_method=apply_method))
+    if has_option(record, "force_conflicts"):
+        comparison.warnings += conflicts
+        comparison.chosen += conflicts
+    else:
+        record.findings += conflicts
 
 
 def _warnings(
     record: PlanRecord, comparison: Comparison, parsed: Parsed, archive: bytes, limits: ChartLimits
-) -> Iterator[str]:
+) -> Iterator[tuple[str, str]]:
+    """Yield each warning with its kind."""
     if warning := record.operation.get("warning"):
-        yield str(warning)
+        yield str(warning), ""
     base = comparison.base
     old = read_parts(base.manifest, namespace=base.namespace, of=f"revision {base.deployed_revision}", parsed=parsed)
     new = read_parts(record.manifest, namespace=base.namespace or record.namespace, of="the plan", parsed=parsed)
     staying = {(one.kind, one.namespace, one.name) for one, _ in new}
     for one, document in old:
         if (one.kind, one.namespace, one.name) not in staying:
-            yield from _of_removed(one.kind, one.name, document)
+            for text in _of_removed(one.kind, one.name, document):
+                yield text, ""
     replaces = has_option(record, "force_replace")
     for live in comparison.live:
         if live.problem:
-            yield f"{live.kind} {live.name!r}: {live.problem}"
+            yield f"{live.kind} {live.name!r}: {live.problem}", _REFUSED if live.refused else ""
         elif replaces and live.live is not None:
-            yield f"{live.kind} {live.name!r} is replaced (force_replace)"
+            yield f"{live.kind} {live.name!r} is replaced (force_replace)", ""
     yield from _crd_warnings(record, archive, limits)
 
 
@@ -147,13 +178,13 @@ def _of_removed(kind: str, name: str, document: dict[str, Any]) -> Iterator[str]
         yield f"{kind} {name!r} is deleted{_HOLDING[kind]}"
 
 
-def _crd_warnings(record: PlanRecord, archive: bytes, limits: ChartLimits) -> Iterator[str]:
+def _crd_warnings(record: PlanRecord, archive: bytes, limits: ChartLimits) -> Iterator[tuple[str, str]]:
     policy = record.order.get("crds", "create" if record.action is Action.INSTALL else "skip")
     if not archive or policy == "skip":
         return
-    becomes = "replaced" if policy == "replace" else "created if it is missing"
+    becomes, kind = ("replaced", "") if policy == "replace" else ("created if it is missing", _CHOSEN)
     for name in _crd_names(archive, limits):
-        yield f"CustomResourceDefinition {name!r} of the chart's crds/ is {becomes}"
+        yield f"CustomResourceDefinition {name!r} of the chart's crds/ is {becomes}", kind
 
 
 def _crd_names(archive: bytes, limits: ChartLimits) -> Sequence[str]:

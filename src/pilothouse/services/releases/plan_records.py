@@ -40,6 +40,7 @@ class LiveChange(msgspec.Struct):
     problem: str = ""
     unchanged: bool = False
     conflicts: tuple[FieldConflict, ...] = ()
+    refused: bool = False
 
 
 class Base(msgspec.Struct):
@@ -128,13 +129,16 @@ class PlanRecord(msgspec.Struct):
 class Comparison(msgspec.Struct):
     """What a plan was compared with, and what that showed: for people only.
 
-    ``base`` is what was deployed, ``sources`` are where values come from.
+    ``base`` is what was deployed, ``sources`` are where values come from. Of the ``warnings``, ``refusals`` are those
+    that the cluster itself gave, and ``chosen`` those that options of the order ask for and that destroy nothing.
     """
 
     base: Deployed = msgspec.field(default_factory=Deployed)
     sources: list[Source] = msgspec.field(default_factory=list)
     live: list[LiveChange] = msgspec.field(default_factory=list)
     warnings: list[str] = msgspec.field(default_factory=list)
+    refusals: list[str] = msgspec.field(default_factory=list)
+    chosen: list[str] = msgspec.field(default_factory=list)
     version: int = _VERSION
 
 

@@ -31,7 +31,7 @@ from pilothouse.services.releases.live import read_unsuperseded
 from pilothouse.services.releases.locks import changed_error
 from pilothouse.services.releases.manifest_diff import FieldDifference
 from pilothouse.services.releases.plan_changes import PlannedChanges, PlannedChart, compare_values, describe_changes
-from pilothouse.services.releases.plan_live import describe_conflicts, find_warnings, read_live
+from pilothouse.services.releases.plan_live import note_conflicts, note_warnings, read_live
 from pilothouse.services.releases.plan_records import (
     Base,
     Comparison,
@@ -118,19 +118,16 @@ class Plans:
                 creates_namespace=creates,
             )
         comparison.sources = await self._sources(change, record, comparison, proposal, project_id=caller.project_id)
-        comparison.warnings = await asyncio.to_thread(
-            find_warnings,
+        await asyncio.to_thread(
+            note_warnings,
             record,
             comparison,
             parsed=parsed,
             archive=rendering.archive,
             limits=self._shared.settings.charts,
+            creates_namespace=creates,
         )
-        if creates:
-            comparison.warnings.insert(0, f"namespace {record.namespace!r} will be created")
-        method = deployed.apply_method if deployed is not None else ""
-        conflicts = describe_conflicts(record, comparison.live, apply_method=method)
-        (comparison.warnings if has_option(record, "force_conflicts") else record.findings).extend(conflicts)
+        note_conflicts(record, comparison, apply_method=deployed.apply_method if deployed is not None else "")
         return Plan(await self._keep(caller, record, comparison), record, comparison, parsed)
 
     async def list_open(self, caller: Caller, *, limit: int) -> list[store.ListedPlanRow]:

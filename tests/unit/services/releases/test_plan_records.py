@@ -15,7 +15,7 @@ from pilothouse.kubernetes.refusals import FieldConflict
 from pilothouse.kubernetes.stored_hooks import StoredHook
 from pilothouse.services.releases.commands import UpgradeCommand
 from pilothouse.services.releases.plan_changes import find_origins, hooks_to_run
-from pilothouse.services.releases.plan_live import describe_conflicts
+from pilothouse.services.releases.plan_live import describe_conflicts, note_conflicts, note_warnings
 from pilothouse.services.releases.plan_records import (
     Base,
     Comparison,
@@ -27,6 +27,7 @@ from pilothouse.services.releases.plan_records import (
     open_record,
     seal_plan,
 )
+from pilothouse.settings import ChartLimits
 from pilothouse.states import Action
 
 KEYS = MasterKeys({b"keys": b"\1" * 32})
@@ -225,3 +226,25 @@ def test_a_value_comes_from_the_last_source_that_has_it():
     sources = [Source("previous", {"a": {"b": 2, "c": [1]}}), Source("mine", {"a": {"b": 1}, "g": None})]
     found = {one.path: one.origin for one in find_origins(values, [(one.name, one.values) for one in sources])}
     assert found == {"/a/b": "mine", "/a/c": "previous", "/a/d~1e": "chart", "/f": "chart", "/g": "mine"}
+
+
+def noted(**changes: Any) -> Comparison:
+    live = [
+        LiveChange("v1", "Service", "shop", "a", problem="an apply would be refused: no", refused=True),
+        LiveChange("v1", "Secret", "shop", "b", problem="left out: too large"),
+        LiveChange("v1", "Pod", "shop", "c", live={}, conflicts=(FieldConflict(".a", "hand"),)),
+    ]
+    comparison, planned = Comparison(live=live), record(manifest="", **changes)
+    note_warnings(planned, comparison, parsed={}, archive=b"", limits=ChartLimits(), creates_namespace=True)
+    note_conflicts(planned, comparison, apply_method="ssa")
+    return comparison
+
+
+def test_what_the_cluster_refused_and_what_was_chosen_is_told_apart_from_what_is_lost():
+    found = noted(order={**ORDER, "options": {"force_conflicts": True, "force_replace": True}})
+    refused, too_large = "Service 'a': an apply would be refused: no", "Secret 'b': left out: too large"
+    taken = "Pod 'c': field .a is taken over from 'hand' (force_conflicts)"
+    assert found.refusals == [refused]
+    assert found.chosen == ["namespace 'shop' will be created", taken]
+    assert found.warnings == [found.chosen[0], refused, too_large, "Pod 'c' is replaced (force_replace)", taken]
+    assert noted().chosen == ["namespace 'shop' will be created"]
