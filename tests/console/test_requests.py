@@ -130,7 +130,7 @@ def test_who_has_no_session_sends_little(http: httpx2.Client, server: RunningSer
     for field, most in (("name", 200), ("account", 200), ("password", 1000), ("token", 200)):
         login = {"name": "admin", "password": server.password, "account": "pilothouse", field: "x" * (most + 1)}
         answer = http.post("/console/login", data=login, headers=SAME_SITE)
-        assert (answer.status_code, f"{field}: more than {most} characters" in answer.text) == (400, True)
+        assert (answer.status_code, f"{field.title()}: more than {most} characters" in answer.text) == (400, True)
     log_in(http, name="admin", password=server.password)
     large = http.post(f"{HOME}/clusters", data=form(1024 * 1024), headers=SAME_SITE)
     assert large.status_code == 403, "with a session it is read"
@@ -267,10 +267,11 @@ def test_a_plan_is_applied_once_by_whoever_may_and_only_with_its_own_digest(
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"chart": ""}, "chart: missing"), ({"chart": "none"}, "chart"), ({"cluster": ""}, "cluster: missing"),
+        ({"chart": ""}, "Chart: missing"), ({"chart": "none"}, "chart"), ({"cluster": ""}, "Cluster: missing"),
         ({"namespace": "A"}, "is not a namespace name"), ({"name": "-"}, "is not a release name"),
-        ({"wait": "long"}, "wait: "), ({"timeout_seconds": "0"}, "timeout_seconds: "), ({"crds": "x"}, "crds: "),
-        ({"description": "x" * 1001}, "description: more than"), ({"values": "a: [b"}, "Line 1:"),
+        ({"wait": "long"}, "Wait: "), ({"timeout_seconds": "0"}, "At most, in seconds: "),
+        ({"crds": "x"}, "CRDs of the chart: "),
+        ({"description": "x" * 1001}, "Description: more than"), ({"values": "a: [b"}, "Line 1:"),
         ({"values": "- a"}, "Line 1:"), ({"namespace": "there-is-none"}, "there-is-none"),
     ],
 )  # fmt: skip

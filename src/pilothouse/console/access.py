@@ -8,6 +8,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pilothouse.auth import policy
+from pilothouse.console.faults import tell
 from pilothouse.console.forms import Fields, require_typed_name
 from pilothouse.console.grants import ROLES, read_grant
 from pilothouse.console.people import FORMS, Person, show_person, writes
@@ -29,11 +30,12 @@ async def list_users(request: Request) -> Response:
 
 
 async def _list(request: Request, *, refused: Refusal | None = None, typed: Fields | None = None) -> Response:
-    caller = caller_of(request)
+    caller, labels = caller_of(request), {"new_password": gettext("Password")}
     return await page(
         request,
         "access.html",
         refused=refused,
+        faults=tell(refused, "name", "new_password", names={"password": "new_password"}, labels=labels),
         typed=typed or {},
         users=await service_of(request, Users).list_users(caller),
         roles=ROLES,

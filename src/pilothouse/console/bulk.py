@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from pilothouse.console.faults import tell
 from pilothouse.console.operations import OPERATION_ID, cluster_names
 from pilothouse.console.release_writes import find_last_good, read_earlier, submit_rollback, submit_uninstall
 from pilothouse.console.rendering import page, refusal
@@ -110,6 +111,7 @@ async def _ask(
         request,
         "bulk.html",
         refused=refused,
+        faults=tell(refused, "confirm"),
         deed=deed,
         ready=[one for one in chosen if not one.problem],
         others=[one for one in chosen if one.problem],

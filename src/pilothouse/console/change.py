@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from pilothouse.auth.policy import READ_VALUES
 from pilothouse.chart_archive.yaml_text import dump_yaml
+from pilothouse.console.faults import NO_FAULTS, Faults
 from pilothouse.console.plans import plan_path, read_again
 from pilothouse.console.release import PREFIX, place_of, read_revision, read_revision_of, show_head, show_page
 from pilothouse.console.release_writes import release_path
@@ -19,8 +20,6 @@ from pilothouse.console.texts import gettext
 from pilothouse.console.value_forms import (
     MODES,
     MOST_CHARTS,
-    NO_FAULTS,
-    Faults,
     Fields,
     dump_defaults,
     find_chart,

@@ -8,12 +8,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pilothouse.console import words
-from pilothouse.console.forms import Fields, require_typed_name, tell, writes
+from pilothouse.console.faults import NO_FAULTS, Faults, tell
+from pilothouse.console.forms import Fields, require_typed_name, writes
 from pilothouse.console.rendering import page, refusal
 from pilothouse.console.requests import caller_of, here, read_form, see_other
 from pilothouse.console.texts import gettext
-from pilothouse.console.value_forms import NO_FAULTS, Faults
-from pilothouse.console.walls import FIELD, WALL_FIELDS, read_wall, remove_wall, set_wall, typed_wall
+from pilothouse.console.walls import WALL_FIELDS, read_wall, remove_wall, set_wall, typed_wall
 from pilothouse.errors import ClusterDenied, ClusterUnavailable, InvalidKubeconfig, PilothouseError
 from pilothouse.http.errors import Refusal
 from pilothouse.http.requests import request_id_of, service_of
@@ -21,6 +21,14 @@ from pilothouse.services.clusters import Clusters
 from pilothouse.services.releases.project_list import ProjectReleases
 from pilothouse.services.walls import SET_WALL, digest_of
 from pilothouse.store.release_lists import ReleaseFilter, ReleaseSort
+
+#: The fields of the forms of a cluster's page, by the part that they are in.
+_SHOWN: Final = {
+    "wall": WALL_FIELDS,
+    "unwall": ("confirm",),
+    "remove": ("confirm",),
+    "kubeconfig": ("kubeconfig", "context"),
+}
 
 
 async def list_clusters(request: Request) -> Response:
@@ -56,7 +64,7 @@ async def show_cluster(
         refused=refused,
         part=part,
         typed=typed or {},
-        faults=tell(refused if part == "wall" else None, FIELD),
+        faults=tell(refused, *_SHOWN.get(part, ())),
         wall_typed=typed if typed and part == "wall" else typed_wall(cluster.wall),
         shown=digest_of(cluster.wall),
         may_wall=caller.may_in_account(SET_WALL),
@@ -112,7 +120,8 @@ async def register(request: Request) -> Response:
     except PilothouseError as error:
         refused = refusal(request, error)
         of_cluster = isinstance(error, InvalidKubeconfig | ClusterUnavailable | ClusterDenied)
-        faults = tell(refused, FIELD, otherwise="kubeconfig" if of_cluster else "")
+        shown = ("name", "kubeconfig", "context", *WALL_FIELDS)
+        faults = tell(refused, *shown, otherwise="kubeconfig" if of_cluster else "")
         return await _form(request, fields, refused=refused, faults=faults)
     return see_other(f"{here(caller)}/clusters/{quote(made.name, safe='')}")
 

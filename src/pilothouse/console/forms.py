@@ -1,6 +1,5 @@
 """Forms of pages that have several: carried out, and refusals shown in the part of the page that the form is in."""
 
-import re
 from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
@@ -8,9 +7,7 @@ from starlette.responses import Response
 
 from pilothouse.console.rendering import refusal
 from pilothouse.console.requests import read_form, see_other, too_long, wrong
-from pilothouse.console.value_forms import NO_FAULTS, Faults
 from pilothouse.errors import PilothouseError
-from pilothouse.http.errors import Refusal
 
 Fields = dict[str, str]
 Order = Callable[[Request, Fields], Awaitable[Response | str]]
@@ -33,14 +30,6 @@ def writes(show: Callable[..., Awaitable[Response]], part: str, order: Order) ->
         return see_other(answer) if isinstance(answer, str) else answer
 
     return write
-
-
-def tell(refused: Refusal | None, named: re.Pattern[str], *, otherwise: str = "") -> Faults:
-    """Return what is wrong in a form, and in which field: what a group of ``named`` finds in the text's beginning."""
-    if refused is None:
-        return NO_FAULTS
-    found = named.match(refused.text)
-    return Faults(refused.text, next(filter(None, found.groups()), "") if found is not None else otherwise)
 
 
 def read_keys(fields: Fields, *, most: int) -> str:

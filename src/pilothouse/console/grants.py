@@ -3,9 +3,11 @@
 from typing import Final
 
 from pilothouse.auth.policy import ADMINISTRATOR
+from pilothouse.console.faults import Checks
 from pilothouse.console.forms import Fields
 from pilothouse.console.requests import wrong
 from pilothouse.console.texts import Texts, gettext, gettext_noop
+from pilothouse.console.value_forms import require
 
 #: What each role allows, from the smallest on.
 ROLES: Final = Texts({
@@ -27,11 +29,10 @@ ACCOUNT: Final = "account"
 
 def read_grant(fields: Fields) -> tuple[str, str | None]:
     """Return the role and the project, None for the whole account; InvalidRequest for what was not chosen."""
-    role, where = fields.get("role", ""), fields.get("project", "")
-    if not role:
-        raise wrong("role", gettext("choose one"))
-    if not where:
-        raise wrong("project", gettext("choose where the role counts, in a project or in the whole account"))
+    checks, elsewhere = Checks(), gettext("choose where the role counts, in a project or in the whole account")
+    role = checks.read(lambda: require(fields, "role", gettext("choose one"))) or ""
+    where = checks.read(lambda: require(fields, "project", elsewhere)) or ""
+    checks.end()
     if role == ADMINISTRATOR and where == ACCOUNT and "sure" not in fields:
         meaning = gettext(
             "%(role)s in the whole account may do everything, to users and other administrators too; "

@@ -1,6 +1,5 @@
 """Groups of identity providers and their roles, for administrators of the account."""
 
-import re
 from typing import Final
 from urllib.parse import quote
 
@@ -8,7 +7,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pilothouse.console.forms import Fields, require_typed_name, tell, writes
+from pilothouse.console.faults import tell
+from pilothouse.console.forms import Fields, require_typed_name, writes
 from pilothouse.console.grants import ROLES, read_grant
 from pilothouse.console.rendering import page
 from pilothouse.console.requests import caller_of, here
@@ -21,7 +21,6 @@ from pilothouse.services.identity.projects import Projects
 
 _GROUPS: Final = "/access/groups"
 _GROUP: Final = f"{_GROUPS}/{{group_id}}"
-_FIELD: Final = re.compile(r"(name|provider): ")
 
 
 async def list_groups(
@@ -34,7 +33,7 @@ async def list_groups(
         "groups.html",
         refused=refused,
         part=part,
-        faults=tell(refused, _FIELD),
+        faults=tell(refused, "name", "provider"),
         typed=typed or {},
         groups=await groups.list_groups(caller),
         provider_of=groups.provider_of,
@@ -57,6 +56,7 @@ async def show_group(
         "group.html",
         refused=refused,
         part=part,
+        faults=tell(refused, "role", "project", "sure", "confirm"),
         typed=typed or {},
         group=group,
         at=_path(request),

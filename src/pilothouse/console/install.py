@@ -1,20 +1,20 @@
 """Install a chart: the form, the judgement of its values, and the plan that it makes."""
 
-from typing import Final
+from functools import partial
+from typing import Final, cast
 from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from pilothouse.console.faults import NO_FAULTS, Checks, Faults
 from pilothouse.console.plans import plan_path, read_again
 from pilothouse.console.rendering import page
-from pilothouse.console.requests import caller_of, here, read_form, see_other, wrong
+from pilothouse.console.requests import caller_of, here, read_form, see_other
 from pilothouse.console.texts import gettext
 from pilothouse.console.value_forms import (
     MOST_CHARTS,
-    NO_FAULTS,
-    Faults,
     Fields,
     dump_defaults,
     find_chart,
@@ -23,12 +23,14 @@ from pilothouse.console.value_forms import (
     name_origins,
     read_change,
     read_text,
+    require,
     tell_faults,
 )
 from pilothouse.errors import AlreadyExists, NotFound, PilothouseError
 from pilothouse.http.errors import Refusal
 from pilothouse.http.requests import service_of
 from pilothouse.services.clusters import Clusters
+from pilothouse.services.releases.deploy import DeployRelease
 from pilothouse.services.releases.details import ReleaseDetails, ReleaseRef
 from pilothouse.services.releases.plans import Plans
 from pilothouse.services.sources.pull import ChartPulls, SourceReference
@@ -64,17 +66,25 @@ async def plan_install(request: Request) -> Response:
         return await _form(request, fields)
     try:
         caller.require(_CREATE)
-        place = ReleaseRef(*(fields.get(name, "").strip() for name in ("cluster", "namespace", "name")))
-        if not place.cluster:
-            raise wrong("cluster", gettext("missing; choose one"))
+        place, change = _read(fields)
         await _refuse_existing(request, place)
-        plan = await service_of(request, Plans).make(caller, place, read_change(fields, mode="replace"))
+        plan = await service_of(request, Plans).make(caller, place, change)
         if plan.record.action is not Action.INSTALL:
             raise _exists(place)
     except PilothouseError as error:
         refused, faults = await tell_faults(request, error, fields)
         return await _form(request, fields, refused=refused, faults=faults, exists=isinstance(error, AlreadyExists))
     return see_other(plan_path(caller, plan.row))
+
+
+def _read(fields: Fields) -> tuple[ReleaseRef, DeployRelease]:
+    """Return where the release is to be, and what it is; raise InvalidRequest with all fields that are wrong."""
+    checks, missing = Checks(), gettext("missing")
+    places = {"cluster": gettext("missing; choose one"), "namespace": missing, "name": missing}
+    named = [checks.read(partial(require, fields, name, said)) or "" for name, said in places.items()]
+    change = checks.read(lambda: read_change(fields, mode="replace"))
+    checks.end()
+    return ReleaseRef(*named), cast("DeployRelease", change)
 
 
 async def judge(request: Request) -> Response:

@@ -7,12 +7,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pilothouse.console import csrf
+from pilothouse.console.faults import name_fields
 from pilothouse.console.rendering import is_partial, page
 from pilothouse.console.requests import base, caller_of, read_fields, read_form, root, see_other, too_long
 from pilothouse.console.session import drop_session, session_of, set_session
 from pilothouse.console.texts import Texts, gettext, gettext_noop
 from pilothouse.errors import Busy, Forbidden, InvalidRequest, NotAuthenticated, PilothouseError
-from pilothouse.http.errors import refuse, status_of
+from pilothouse.http.errors import refuse
 from pilothouse.http.json_bodies import FORM, LOGIN
 from pilothouse.http.middleware.session import CONSOLE, is_console
 from pilothouse.http.requests import request_id_of, service_of, source_of
@@ -91,8 +92,9 @@ async def log_in(request: Request) -> Response:
     try:
         opened = await _open(request, fields)
     except (NotAuthenticated, Busy, InvalidRequest) as error:
+        refused = name_fields(refuse(error), error, str)
         return await _form(
-            request, next_path=next_path, kept=kept, typed=fields, problem=str(error), status_code=_status(error)
+            request, next_path=next_path, kept=kept, typed=fields, problem=refused.text, status_code=refused.status
         )
     previous = request.scope["state"].get("caller")
     if previous is not None:
@@ -171,10 +173,6 @@ async def _form(
 def own_path(path: str) -> str:
     """Return the path if it is one of the console's, else nothing: a link must not lead to another site."""
     return path if is_console(path.partition("?")[0]) and "\\" not in path and not path.startswith(_PATH) else ""
-
-
-def _status(error: PilothouseError) -> int:
-    return status_of(error)[0]
 
 
 ROUTES: Final = [

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pilothouse.console import forms
+from pilothouse.console.faults import Faults, tell
 from pilothouse.console.forms import Endpoint, Fields
 from pilothouse.console.grants import ROLES
 from pilothouse.console.rendering import page
@@ -31,6 +32,13 @@ from pilothouse.services.identity.tokens import Tokens
 from pilothouse.services.identity.users import Users
 
 Found = TypeVar("Found")
+#: The fields of the forms, by the part that they are in.
+_SHOWN: Final = {
+    "keys": ("project", "description", "expires", "own_password"),
+    "roles": ("role", "project", "sure"),
+    "password": ("current_password", "new_password", "again_password"),
+    "delete": ("confirm",),
+}
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,7 @@ async def show_person(
         "person.html",
         refused=refused,
         part=part,
+        faults=_tell(refused, part),
         typed=typed or {},
         person=person,
         user=user.row,
@@ -77,6 +86,12 @@ async def show_person(
         roles=ROLES,
         **{"made": None, "generated": "", **menu, **more},
     )
+
+
+def _tell(refused: Refusal | None, part: str) -> Faults:
+    """Return what is wrong in a form of that part; each asks for another password."""
+    names = {"keys": {"password": "own_password"}, "password": {"password": "new_password"}}.get(part)
+    return tell(refused, *_SHOWN.get(part, ()), names=names)
 
 
 async def _if_allowed(found: Awaitable[Found]) -> Found | None:
@@ -155,7 +170,7 @@ async def _end_sessions(request: Request, person: Person, _: Fields) -> Response
 async def _set_password(request: Request, person: Person, fields: Fields) -> Response | None:
     new = fields.get("new_password", "")
     if new != fields.get("again_password", ""):
-        raise wrong("password", gettext("the two are not the same; type the new one twice"))
+        raise wrong("again_password", gettext("the two are not the same; type the new one twice"))
     await service_of(request, Users).set_password(
         caller_of(request),
         person.id,

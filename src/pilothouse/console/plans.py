@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pilothouse.auth.policy import READ_VALUES
+from pilothouse.console.faults import tell
 from pilothouse.console.forms import require_typed_name
 from pilothouse.console.plan_words import count_hooks_left_out, count_live, list_options, tell_base, tell_order
 from pilothouse.console.release import MOST_LEAVES, find_leaves
@@ -83,6 +84,7 @@ async def _plan_page(request: Request, *, refused: Refusal | None = None, typed:
         request,
         "plan.html",
         refused=refused,
+        faults=tell(refused, "confirm"),
         typed=typed or {},
         row=row,
         record=record,

@@ -1,6 +1,5 @@
 """Policies of the account: what each says, and whom it is attached to, for administrators of the account."""
 
-import re
 from collections.abc import Sequence
 from typing import Final
 from urllib.parse import quote
@@ -11,7 +10,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pilothouse.auth.policy import role_documents
-from pilothouse.console.forms import Fields, require_typed_name, tell, writes
+from pilothouse.console.faults import NO_FAULTS, tell
+from pilothouse.console.forms import Fields, require_typed_name, writes
 from pilothouse.console.rendering import page
 from pilothouse.console.requests import caller_of, here, wrong
 from pilothouse.console.texts import gettext
@@ -28,6 +28,8 @@ from pilothouse.store.users import UserRow
 
 _POLICIES: Final = "/access/policies"
 _POLICY: Final = f"{_POLICIES}/{{policy_id}}"
+#: The fields of the forms of a policy's page.
+_SHOWN: Final = {"document": ("document",), "attachments": ("whom", "project"), "delete": ("confirm",)}
 #: A beginning for who has never written one.
 _SAMPLE: Final = """\
 {
@@ -36,7 +38,6 @@ _SAMPLE: Final = """\
     {"Effect": "Allow", "Action": ["cce:release:get", "cce:release:list"], "Resource": ["*"]}
   ]
 }"""
-_NAME: Final = re.compile(r"(name): ")
 
 
 async def list_policies(
@@ -49,7 +50,7 @@ async def list_policies(
         "policies.html",
         refused=refused,
         part=part,
-        faults=tell(refused, _NAME, otherwise="document"),
+        faults=tell(refused, "name", "document", otherwise="document"),
         typed=typed or {"document": _SAMPLE},
         policies=await service_of(request, Policies).list_policies(caller),
         roles=role_documents(),
@@ -71,7 +72,7 @@ async def show_policy(
         "policy.html",
         refused=refused,
         part=part,
-        faults=tell(refused if part == "document" else None, _NAME, otherwise="document"),
+        faults=tell(refused, *_SHOWN[part], otherwise="document" if part == "document" else "") if part else NO_FAULTS,
         typed=typed or {},
         row=row,
         document=_lay_out(row.document),

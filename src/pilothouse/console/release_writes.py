@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from pilothouse.console.faults import tell
 from pilothouse.console.forms import Fields, require_typed_name
 from pilothouse.console.plans import plan_path
 from pilothouse.console.release import PREFIX, compare, place_of, read_revision, show_head, show_page
@@ -186,6 +187,7 @@ async def _form(
         template,
         tab="overview",
         refused=refused,
+        faults=tell(refused, "confirm", "reason"),
         detail=detail,
         seen=_as_seen(detail),
         fields=fields,

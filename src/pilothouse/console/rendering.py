@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -17,6 +16,7 @@ from starlette.responses import HTMLResponse
 
 from pilothouse import __version__
 from pilothouse.console import csrf, plan_words, script_texts, texts, words
+from pilothouse.console.faults import LABELS, Faults, name_fields
 from pilothouse.console.requests import base, root
 from pilothouse.console.session import session_of
 from pilothouse.console.texts import gettext, gettext_noop
@@ -71,6 +71,7 @@ _GLOBALS: Final[dict[str, Any]] = {
     "source_word": words.source,
     "index_word": words.INDEXES.__getitem__,
     "plan_word": words.PLANS.__getitem__,
+    "field_labels": LABELS,
     "option_names": plan_words.OPTIONS,
     "wait_names": plan_words.WAITS,
     "crds_names": plan_words.CRDS,
@@ -92,7 +93,7 @@ async def page(
     page with the form if nothing is said.
     """
     problem, again = refused.text if refused is not None else "", asked_by or _asked_by(request)
-    values = {**_shared(request), "problem": problem, "asked_by": again, **context}
+    values = {**_shared(request), "problem": problem, "faults": Faults(problem), "asked_by": again, **context}
     text = await _render(template, values)
     if refused is None:
         return HTMLResponse(text, status_code=status_code, headers=HEADERS)
@@ -105,7 +106,7 @@ def refusal(request: Request, error: PilothouseError) -> Refusal:
         raise error
     note_denial(request, error)
     refused = refuse(error)
-    return replace(refused, text=plan_words.name_options(refused.text.removeprefix(f"{REFUSED}: ")))
+    return name_fields(refused, error, lambda text: plan_words.name_options(text.removeprefix(f"{REFUSED}: ")))
 
 
 async def fragment(request: Request, template: str, **context: Any) -> str:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final, get_args
 from urllib.parse import quote, urlencode
 
@@ -10,11 +11,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pilothouse.console import words
-from pilothouse.console.forms import Fields, read_keys, require_typed_name, tell, writes
+from pilothouse.console.faults import NO_FAULTS, Checks, Faults, tell
+from pilothouse.console.forms import Fields, read_keys, require_typed_name, writes
 from pilothouse.console.rendering import is_partial, page, refusal
 from pilothouse.console.requests import caller_of, here, read_form, see_other, too_long, wrong
 from pilothouse.console.texts import Texts, gettext, gettext_noop
-from pilothouse.console.value_forms import NO_FAULTS, Faults
 from pilothouse.errors import InvalidSource, PilothouseError, SourceUnavailable
 from pilothouse.http.errors import Refusal
 from pilothouse.http.requests import request_id_of, service_of
@@ -34,10 +35,12 @@ _INTERVALS: Final = Texts({
     "86400": gettext_noop("every day"),
     "0": gettext_noop("only when asked to"),
 })  # fmt: skip
-#: How the services name a field in the beginning of what they refuse.
-_FIELD: Final = re.compile(
-    r"(name|kind|url|username|password|ca|verification|keys|sync_seconds|version)\b.*?:|chart\.(name|version): "
+#: What the forms of sources show, and how the services name a field in a sentence.
+_SHOWN: Final = (
+    *("name", "url", "username", "password", "ca", "verification", "keys", "sync_seconds", "version"),
+    "confirm",
 )
+_FIELD: Final = re.compile(r"(name|url|username|password|ca|verification|keys|sync_seconds|version)\b.*?:")
 
 
 async def list_sources(request: Request) -> Response:
@@ -104,16 +107,14 @@ async def add(request: Request) -> Response:
 
 
 def _read(fields: Fields) -> AddSource:
+    """Return the source of the form; raise InvalidRequest with all fields that are wrong."""
+    checks, username, password = Checks(), fields.get("username", ""), fields.get("password", "")
     for name, most in _LONGEST.items():
-        if len(fields.get(name, "")) > most:
-            raise too_long(name, most)
-    seconds, username, password = (fields.get(name, "") for name in ("sync_seconds", "username", "password"))
-    if not re.fullmatch(r"[0-9]{1,7}", seconds):
-        raise wrong("sync_seconds", gettext("%(given)s is not a number of seconds", given=repr(seconds[:40])))
-    kinds: tuple[VerificationKind, ...] = get_args(VerificationKind)
-    verification = next((one for one in kinds if one == fields.get("verification", "none")), None)
-    if verification is None:
-        raise wrong("verification", gettext("choose one of %(choices)s", choices=", ".join(kinds)))
+        checks.read(partial(_limit, fields, name, most))
+    seconds = checks.read(lambda: _read_seconds(fields))
+    verification = checks.read(lambda: _read_verification(fields))
+    keys = checks.read(lambda: read_keys(fields, most=MOST_BYTES))
+    checks.end()
     url = fields.get("url", "").strip()
     return AddSource(
         name=fields.get("name", "").strip(),
@@ -121,15 +122,37 @@ def _read(fields: Fields) -> AddSource:
         url=url,
         credentials=Credentials(username, password) if username or password else None,
         ca=fields.get("ca", "").strip(),
-        sync_seconds=int(seconds),
-        verification=verification,
-        verification_keys=read_keys(fields, most=MOST_BYTES),
+        sync_seconds=seconds or 0,
+        verification=verification or "none",
+        verification_keys=keys or "",
     )
+
+
+def _limit(fields: Fields, name: str, most: int) -> None:
+    if len(fields.get(name, "")) > most:
+        raise too_long(name, most)
+
+
+def _read_seconds(fields: Fields) -> int:
+    seconds = fields.get("sync_seconds", "")
+    if not re.fullmatch(r"[0-9]{1,7}", seconds):
+        raise wrong("sync_seconds", gettext("%(given)s is not a number of seconds", given=repr(seconds[:40])))
+    return int(seconds)
+
+
+def _read_verification(fields: Fields) -> VerificationKind:
+    kinds: tuple[VerificationKind, ...] = get_args(VerificationKind)
+    verification = next((one for one in kinds if one == fields.get("verification", "none")), None)
+    if verification is None:
+        raise wrong("verification", gettext("choose one of %(choices)s", choices=", ".join(kinds)))
+    return verification
 
 
 def _tell(refused: Refusal, error: PilothouseError) -> Faults:
     """Return what is wrong in a form, and in which field; what the source itself did is told at its address."""
-    return tell(refused, _FIELD, otherwise="url" if isinstance(error, SourceUnavailable | InvalidSource) else "")
+    return tell(
+        refused, *_SHOWN, named=_FIELD, otherwise="url" if isinstance(error, SourceUnavailable | InvalidSource) else ""
+    )
 
 
 def source_path(caller: Caller, name: str) -> str:
@@ -157,7 +180,7 @@ async def _show(
         "source_charts.html" if is_partial(request) else "source.html",
         refused=refused,
         part=part,
-        faults=faults,
+        faults=faults if faults.text else tell(refused, "confirm"),
         typed=typed or {},
         source=source,
         **await _search(request, source.id, at=source_path(caller, source.name)),

@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from dataclasses import fields as names_of
+from dataclasses import replace
 from typing import Any, Final, get_args
 
 from starlette.requests import Request
@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from pilothouse.auth.policy import READ_VALUES
 from pilothouse.chart_archive.yaml_text import dump_yaml
+from pilothouse.console.faults import Checks, Faults, tell
 from pilothouse.console.plan_words import OPTIONS, read_checks
 from pilothouse.console.rendering import HEADERS, refusal
 from pilothouse.console.requests import caller_of, not_one_of, too_long, wrong
@@ -37,22 +38,12 @@ _OPTIONS: Final = ("take_ownership", "force_conflicts", "create_namespace", "rol
 _LONGEST_WAIT: Final = 10**6
 _LONGEST_DESCRIPTION: Final = 1000
 _LARGE: Final = 64 * 1024
-#: How the services name a field in the beginning of what they refuse.
-_FIELD: Final = re.compile(
-    rf"(?:dry run: |render: )?(cluster|namespace|name|chart|mode|{LAYER}|timeout_seconds|description)\b"
+#: What the form shows, and how the services name a field of it in a sentence.
+_SHOWN: Final = (
+    *("cluster", "namespace", "name", "chart", "mode", LAYER),
+    *("wait", "timeout_seconds", "crds", "description"),
 )
-
-
-@dataclass(frozen=True)
-class Faults:
-    """What is wrong in a form: the text, the field that it is about (empty for none), and lines of the values."""
-
-    text: str = ""
-    field: str = ""
-    lines: tuple[ValueProblem, ...] = ()
-
-
-NO_FAULTS: Final = Faults()
+_FIELD: Final = re.compile(rf"(?:dry run: |render: )?(cluster|namespace|name|chart|mode|{LAYER})\b")
 
 
 def read_text(fields: Mapping[str, str]) -> str:
@@ -62,23 +53,40 @@ def read_text(fields: Mapping[str, str]) -> str:
 
 def read_change(fields: Mapping[str, str], *, mode: ValuesMode) -> DeployRelease:
     """Return what the form asks for; raise InvalidRequest with the field that is wrong."""
-    if not fields.get("chart", ""):
-        raise wrong("chart", gettext("missing; choose one"))
+    checks = Checks()
+    chart = checks.read(lambda: require(fields, "chart", gettext("missing; choose one")))
+    description = checks.read(lambda: _read_description(fields))
+    wait = checks.read(lambda: _choose(fields, "wait", get_args(Wait)))
+    seconds = checks.read(lambda: _read_seconds(fields.get("timeout_seconds", "")))
+    crds = checks.read(lambda: _choose(fields, "crds", get_args(Crds)))
+    checks.end()
+    options: dict[str, Any] = {name: name in fields for name in _OPTIONS}
+    return DeployRelease(
+        chart_id=chart or "",
+        layers=_layers(fields),
+        values_mode=mode,
+        wait=wait,
+        timeout_seconds=seconds,
+        no_hooks="no_hooks" in fields,
+        crds=crds,
+        skip_schema_validation="skip_schema_validation" in fields,
+        options=HelmOptions(description=description or "", **options),
+    )
+
+
+def require(fields: Mapping[str, str], name: str, missing: str) -> str:
+    """Return a field without blanks at its ends; raise InvalidRequest, which says it is missing, for an empty one."""
+    text = fields.get(name, "").strip()
+    if not text:
+        raise wrong(name, missing)
+    return text
+
+
+def _read_description(fields: Mapping[str, str]) -> str:
     description = fields.get("description", "").strip()
     if len(description) > _LONGEST_DESCRIPTION:
         raise too_long("description", _LONGEST_DESCRIPTION)
-    options: dict[str, Any] = {name: name in fields for name in _OPTIONS}
-    return DeployRelease(
-        chart_id=fields["chart"],
-        layers=_layers(fields),
-        values_mode=mode,
-        wait=_choose(fields, "wait", get_args(Wait)),
-        timeout_seconds=_read_seconds(fields.get("timeout_seconds", "")),
-        no_hooks="no_hooks" in fields,
-        crds=_choose(fields, "crds", get_args(Crds)),
-        skip_schema_validation="skip_schema_validation" in fields,
-        options=HelmOptions(description=description, **options),
-    )
+    return description
 
 
 def read_mode(fields: Mapping[str, str]) -> ValuesMode:
@@ -199,9 +207,11 @@ async def dump_defaults(chart: ChartRow | None) -> str:
 async def tell_faults(request: Request, error: PilothouseError, fields: Fields) -> tuple[Refusal, Faults]:
     """Return the refusal of a form, and what of it is wrong."""
     refused = refusal(request, error)
-    named = _FIELD.match(refused.text)
     lines = await _locate(request, refused.text, fields)
-    return refused, Faults(refused.text, LAYER if lines else named[1] if named else "", tuple(lines))
+    if lines:
+        return refused, Faults(refused.text, {LAYER: refused.text}, tuple(lines))
+    labels = {"name": gettext("Name of the release")}
+    return refused, tell(refused, *_SHOWN, named=_FIELD, labels=labels)
 
 
 async def _locate(request: Request, said: str, fields: Fields) -> list[ValueProblem]:

@@ -1,13 +1,13 @@
 """Which charts the project takes, and whose signatures count: its keys for uploads, and those of its sources."""
 
-import re
 from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pilothouse.console.forms import Fields, read_keys, tell, writes
+from pilothouse.console.faults import tell
+from pilothouse.console.forms import Fields, read_keys, writes
 from pilothouse.console.rendering import page
 from pilothouse.console.requests import caller_of, here, wrong
 from pilothouse.console.texts import gettext
@@ -17,7 +17,6 @@ from pilothouse.services.charts.signatures import MOST_BYTES
 from pilothouse.services.charts.trust import SET_TRUST, ChangeTrust, Trust, digest_of
 
 _VERIFICATION: Final = "/verification"
-_FIELD: Final = re.compile(r"(keys): ")
 
 
 async def show_verification(
@@ -31,7 +30,7 @@ async def show_verification(
         "verification.html",
         refused=refused,
         part=part,
-        faults=tell(refused, _FIELD),
+        faults=tell(refused, "keys"),
         typed=typed or {},
         trust=trust,
         shown=digest_of(trust),

@@ -5,7 +5,8 @@ Every body is a JSON object with code and message in both spellings: the Python 
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from http import HTTPStatus
 
 import orjson
@@ -71,12 +72,13 @@ def error_body(code: str, message: str) -> bytes:
 
 @dataclass(frozen=True)
 class Refusal:
-    """What a client is told of a domain error, as JSON or on a page."""
+    """What a client is told of a domain error, as JSON or on a page; ``fields``: at which fields of a page's form."""
 
     status: int
     code: str
     text: str
     headers: dict[str, str]
+    fields: Mapping[str, str] = field(default_factory=dict)
 
 
 def refuse(error: errors.PilothouseError) -> Refusal:
