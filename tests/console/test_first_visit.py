@@ -21,7 +21,7 @@ def test_the_filter_drifted_tells_that_nobody_has_looked_and_a_release_is_looked
     expect(page.locator("#list")).to_contain_text("looks for drift only when asked")
     expect(page.locator("#list")).to_contain_text("1 release was not looked at")
     person.open_release(namespace, "looked")
-    expect(page.locator(".drift")).to_contain_text("Nobody knows whether it has drifted.")
+    expect(page.locator(".drift")).to_contain_text("Drift: not looked at yet.")
     page.get_by_role("link", name="Look for drift now").click()
     expect(page.get_by_role("heading", level=2)).to_contain_text("What differs in the cluster from revision 1")
     expect(page.locator(".drift")).to_contain_text("No drift, as of")

@@ -39,9 +39,10 @@ from pilothouse.console import (
     source_charts,
     sources,
     verification,
+    words,
 )
 from pilothouse.console.login import ask_to_log_in
-from pilothouse.console.rendering import HEADERS, STATIC, page, refusal
+from pilothouse.console.rendering import HEADERS, STATIC, came_from, here_again, page, refusal
 from pilothouse.console.requests import AtRoot, caller_of, find_menu, here
 from pilothouse.console.streams import Shared
 from pilothouse.console.texts import InLanguage, gettext
@@ -125,7 +126,18 @@ async def _explain(request: Request, error: Exception) -> Response:
     if not isinstance(error, PilothouseError):
         raise error
     refused = refusal(request, error)
-    return await page(request, "error.html", refused=refused, code=refused.code, ours=refused.status >= _OURS)
+    heading, advice, may_help = words.explain(error)
+    return await page(
+        request,
+        "error.html",
+        refused=refused,
+        heading=heading,
+        advice=advice,
+        again=here_again(request) if may_help else "",
+        came_from=came_from(request),
+        code=refused.code,
+        ours=refused.status >= _OURS,
+    )
 
 
 async def _not_found(request: Request, error: Exception) -> Response:

@@ -126,14 +126,23 @@ def is_partial(request: Request) -> bool:
 
 def _asked_by(request: Request) -> str:
     """Return the address of the page that a form was sent from, as the browser names it; empty if it does not."""
-    if request.method != "POST" or "caller" not in request.scope["state"]:
-        return ""
+    return came_from(request) if request.method == "POST" and "caller" in request.scope["state"] else ""
+
+
+def came_from(request: Request) -> str:
+    """Return the address of the page of ours that led here, as the browser names it; empty if none did."""
     try:
         sent = urlsplit(request.headers.get("referer", ""))
     except ValueError:
         return ""
     ours = sent.netloc == request.headers.get("host") and sent.path.startswith(f"{base()}/")
-    return f"{sent.path}?{sent.query}" if ours else ""
+    return (f"{sent.path}?{sent.query}" if sent.query else sent.path) if ours else ""
+
+
+def here_again(request: Request) -> str:
+    """Return the address of the page, to be read once more; empty for what a form has sent."""
+    query = request.scope["query_string"].decode("latin-1")
+    return f"{root()}{request.scope['path']}{'?' + query if query else ''}" if request.method == "GET" else ""
 
 
 def _shared(request: Request) -> dict[str, Any]:
@@ -194,6 +203,7 @@ def _environment(language: texts.Language) -> Environment:
         "segment": _segment,
         "seconds": _seconds,
         "tojson_text": _json,
+        "value": _value,
     }
     return made
 
@@ -262,3 +272,8 @@ def _seconds(seconds: float) -> str:
 def _json(value: Any) -> str:
     """Return a value as people read it in YAML and JSON alike."""
     return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+
+
+def _value(value: Any) -> str:
+    """Return a value as people read it: a text as it is, unless nothing of it can be seen."""
+    return value if isinstance(value, str) and value.strip() else _json(value)

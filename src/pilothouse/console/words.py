@@ -4,7 +4,9 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from pilothouse import errors
 from pilothouse.console.texts import Texts, gettext, gettext_noop, translate
+from pilothouse.errors import PilothouseError
 from pilothouse.kubernetes.health import Health
 from pilothouse.services.sources.records import Source
 from pilothouse.states import Action, OperationState, ReleaseStatus
@@ -129,6 +131,86 @@ _SYSTEMS: Final = (
     *(("Windows", "Windows"), ("Android", "Android"), ("iPhone", "iPhone"), ("iPad", "iPad")),
     *(("Mac OS X", "macOS"), ("CrOS", "ChromeOS"), ("Linux", "Linux")),
 )
+#: What an error is called, what to do about it, and whether it may go away by itself; the first that fits counts.
+_ERRORS: Final[dict[type[PilothouseError], tuple[str, str, bool]]] = {
+    errors.NotFound: (
+        gettext_noop("There is no such thing here"),
+        gettext_noop(
+            "It may have been removed or renamed, or be in another project. Look for it in the lists above, or choose "
+            "the project again."
+        ),
+        False,
+    ),
+    errors.Forbidden: (
+        gettext_noop("You may not do this"),
+        gettext_noop(
+            "An administrator of the account can grant what is missing. Give them the permission that stands here, or "
+            "log in as somebody who has it."
+        ),
+        False,
+    ),
+    errors.ProviderUnavailable: (
+        gettext_noop("The identity provider does not answer"),
+        gettext_noop("Nothing was changed. Try again in a moment."),
+        True,
+    ),
+    errors.Busy: (
+        gettext_noop("The server has too much to do"),
+        gettext_noop("Nothing was changed. Try again in a moment."),
+        True,
+    ),
+    errors.ClusterUnavailable: (
+        gettext_noop("The cluster does not answer"),
+        gettext_noop("Nothing was changed. The cluster's own page checks the connection. Try again when it is back."),
+        True,
+    ),
+    errors.ClusterDenied: (
+        gettext_noop("The cluster refuses Pilothouse's account"),
+        gettext_noop("Its credentials can be replaced, or its rights be mended in the cluster; then try again."),
+        True,
+    ),
+    errors.SourceUnavailable: (
+        gettext_noop("The chart source does not answer"),
+        gettext_noop("Nothing was changed. Try again when it is back, or look at the source's own page."),
+        True,
+    ),
+    errors.TransactionConflict: (
+        gettext_noop("Somebody changed the same thing at this moment"),
+        gettext_noop("Nothing of yours was changed. Try again."),
+        True,
+    ),
+    errors.DatabaseUnavailable: (
+        gettext_noop("The server's database does not answer"),
+        gettext_noop("Nothing was changed. Try again in a moment; if that does not help, tell who runs the server."),
+        True,
+    ),
+    **dict.fromkeys(
+        (errors.AlreadyExists, errors.AlreadyEnded, errors.PlanMoved, errors.ChartReplaced, errors.KeyUsed),
+        (
+            gettext_noop("It is not any more as it was shown"),
+            gettext_noop("Nothing was changed. Look at how it is now, and begin again from there."),
+            False,
+        ),
+    ),
+    errors.QuotaExceeded: (
+        gettext_noop("There is no room for more"),
+        gettext_noop("Remove what is not needed any more, or ask who runs the server for a larger limit."),
+        False,
+    ),
+    **dict.fromkeys(
+        (errors.InvalidRequest, errors.BodyTooLarge),
+        (
+            gettext_noop("This cannot be done as it was asked"),
+            gettext_noop("Nothing was changed. Mend in the address or the form what stands here, and send it again."),
+            False,
+        ),
+    ),
+}
+_OTHER_ERROR: Final = (
+    gettext_noop("The server failed"),
+    gettext_noop("It is no fault of yours. Try again; if it stays, give the request below to who runs the server."),
+    True,
+)
 _GO_VALUE: Final = re.compile(r"&value\.valueUnstructured\{Value:([^{}]*)\}")
 _ORDERED: Final = Word("Ordered", "ok", "check")
 _LEFT_ALONE: Final = Word("Left alone", "bad", "ban")
@@ -136,6 +218,12 @@ _ENABLED: Final = Word("Enabled", "ok", "check")
 _DISABLED: Final = Word("Disabled", "idle", "ban")
 #: Of a word that is none of ours.
 _LONGEST: Final = 60
+
+
+def explain(error: PilothouseError) -> tuple[str, str, bool]:
+    """Return what kind of error it is, what to do about it, and whether the same may work when it is tried again."""
+    heading, advice, may_help = next((said for kind, said in _ERRORS.items() if isinstance(error, kind)), _OTHER_ERROR)
+    return translate(heading), translate(advice), may_help
 
 
 def status(word: str) -> Word:

@@ -30,6 +30,9 @@ async def test_a_page_says_when_to_come_again_and_hides_secrets():
     assert b"hunter2" not in answer.body
 
 
+SAID = {"problem": "x", "ours": False, "heading": "Wrong", "advice": "Do", "again": "", "came_from": ""}
+
+
 class Noted:
     """A text that notes in which thread it is put on a page."""
 
@@ -43,8 +46,8 @@ class Noted:
 
 async def test_pages_and_their_parts_are_rendered_beside_the_event_loop():
     whole, part = Noted(), Noted()
-    answer = await page(request_of(), "error.html", code=whole, problem="x", ours=False)
-    text = await fragment(request_of(), "error.html", code=part, problem="x", ours=False)
+    answer = await page(request_of(), "error.html", code=whole, **SAID)
+    text = await fragment(request_of(), "error.html", code=part, **SAID)
     assert b"noted" in answer.body
     assert "noted" in text
     for one in (whole, part):

@@ -1,5 +1,6 @@
 import pytest
 
+from pilothouse import errors
 from pilothouse.console import words
 from pilothouse.store.audit import Outcome
 
@@ -32,3 +33,23 @@ def test_values_are_told_without_the_names_that_go_gives_them():
     text = 'spec.replicas: expected numeric (int or float), got string: &value.valueUnstructured{Value:"three"}'
     assert words.plain(text) == 'spec.replicas: expected numeric (int or float), got string: "three"'
     assert words.plain("a {plain} text") == "a {plain} text"
+
+
+@pytest.mark.parametrize(
+    ("error", "heading", "may_help"),
+    [
+        (errors.ArchiveGone("x"), "There is no such thing here", False),
+        (errors.NotPermitted("x", action="a"), "You may not do this", False),
+        (errors.PlanMoved("x"), "It is not any more as it was shown", False),
+        (errors.ProviderUnavailable("x"), "The identity provider does not answer", True),
+        (errors.Busy("x"), "The server has too much to do", True),
+        (errors.TransactionConflict("x"), "Somebody changed the same thing at this moment", True),
+        (errors.DatabaseUnavailable("x"), "The server's database does not answer", True),
+        (errors.InvalidSource("x"), "This cannot be done as it was asked", False),
+        (errors.DamagedRow("x"), "The server failed", True),
+    ],
+)
+def test_an_error_is_told_by_its_kind(error: errors.PilothouseError, heading: str, *, may_help: bool):
+    told = words.explain(error)
+    assert (told[0], told[2]) == (heading, may_help)
+    assert told[1].endswith(".")

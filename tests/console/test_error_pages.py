@@ -1,0 +1,96 @@
+"""Pages that say plainly what is: what kind of error it is and what to do, that nothing is locked, and empty texts."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.console.test_plan_pages import fits
+from tests.support.browsers import Visit, visit
+from tests.support.servers import RunningServer
+from tests.support.users import PASSWORD, add_person
+
+
+@pytest.mark.parametrize(
+    ("path", "heading", "advice"),
+    [
+        ("/releases/test/none/none", "There is no such thing here", "It may have been removed or renamed"),
+        ("/releases?sort=x", "This cannot be done as it was asked", "Mend in the address or the form"),
+    ],
+)
+def test_an_error_says_its_kind_what_to_do_and_the_way_back(person: Visit, path: str, heading: str, advice: str):
+    page = person.page
+    page.goto(f"{person.home}/clusters")
+    page.evaluate("path => { location.href = path }", f"{person.home}{path}")
+    expect(page.get_by_role("heading", level=1)).to_have_text(heading)
+    expect(page).to_have_title(f"{heading} · Pilothouse")
+    expect(page.locator("main")).to_contain_text(advice)
+    fits(person)
+    page.get_by_role("link", name="Back to the page before").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Clusters")
+
+
+def test_a_right_that_is_missing_is_said_with_who_can_grant_it(person: Visit, browser: Browser, server: RunningServer):
+    viewer = add_person(server, "readonly", project_id=server.project_id)
+    with visit(browser, server) as looking:
+        looking.log_in(name=viewer.name, password=PASSWORD)
+        looking.page.goto(f"{person.home}/install")
+        expect(looking.page.get_by_role("heading", level=1)).to_have_text("You may not do this")
+        expect(looking.page.get_by_role("alert")).to_contain_text("cce:release:create")
+        expect(looking.page.locator("main")).to_contain_text(
+            "An administrator of the account can grant what is missing"
+        )
+
+
+def test_what_is_not_locked_is_not_unlocked_and_drift_is_said_plainly(
+    person: Visit, namespace: str, install: Callable[[str], None]
+):
+    install("free")
+    page = person.page
+    person.open_release(namespace, "free", "/unlock")
+    expect(page.locator("main")).to_contain_text("It is not locked, so there is nothing to unlock")
+    expect(page.get_by_role("button", name="Unlock")).to_have_count(0)
+    page.get_by_role("link", name="Back to the release").click()
+    expect(page.locator(".drift")).to_contain_text("Drift: not looked at yet.")
+    fits(person)
+
+
+def test_an_empty_text_is_shown_as_one(person: Visit, server: RunningServer, namespace: str, charts: dict[str, str]):
+    answer = server.create(chart_id=charts["plain"], namespace=namespace, name="empty", values={"text": ""})
+    assert answer.status_code == 201, answer.text
+    assert server.wait_until_final(namespace, "empty")["status"] == "DEPLOYED"
+    page = person.page
+    person.open_release(namespace, "empty", "/values?layer=computed")
+    expect(page.locator(".leaves tr", has_text="/text").locator("code").last).to_have_text('""')
+    person.open_release(namespace, "empty", "/change")
+    page.get_by_role("textbox", name=re.compile("^Values, as YAML")).focus()
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text("text: full\n")
+    page.get_by_role("button", name="Plan it").click()
+    expect(page.locator("table.fields tr", has_text="/text").locator(".old")).to_have_text('""')
+
+
+def test_a_form_that_was_kept_is_told_in_the_words_of_its_page(
+    person: Visit, browser: Browser, server: RunningServer, namespace: str, install: Callable[[str], None]
+):
+    install("kept")
+    page = person.page
+    person.open_release(namespace, "kept", "/uninstall")
+    page.get_by_label(re.compile("to confirm")).fill("kept")
+    with visit(browser, server) as elsewhere:
+        elsewhere.log_in()
+        elsewhere.page.goto("/console/account")
+        elsewhere.page.get_by_role("button", name="Log out everywhere").click()
+        expect(elsewhere.page.get_by_role("heading", name="Log in")).to_be_visible()
+    page.get_by_role("button", name="Uninstall", exact=True).click()
+    page.get_by_label("Name", exact=True).fill("admin")
+    page.get_by_label("Password").fill(server.password)
+    page.get_by_role("button", name="Log in").click()
+    facts = page.locator("main .facts")
+    expect(facts).to_contain_text("Uninstall")
+    expect(facts).to_contain_text(f"test / {namespace} / kept")
+    expect(facts).to_contain_text("To confirm")
+    for raw in ("seen", "/console/"):
+        expect(facts).not_to_contain_text(raw)
+    fits(person)
