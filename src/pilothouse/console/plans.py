@@ -95,6 +95,7 @@ async def _plan_page(request: Request, *, refused: Refusal | None = None, typed:
         hooks_left_out=count_hooks_left_out(record),
         options=list_options(record),
         live=count_live(record, changes),
+        chart=await plans.find_chart(caller, plan),
         sides_of=await asyncio.to_thread(compare_planned, different),
         values=values,
         leaves=find_leaves(changes.values, changes.origins),

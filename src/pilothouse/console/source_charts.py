@@ -38,6 +38,7 @@ async def list_versions(request: Request) -> Response:
         newest=next((one for one in found if one.is_newest), found[0]),
         versions=found[(number - 1) * _PAGE : number * _PAGE],
         count=len(found),
+        refused_count=sum(1 for one in found if one.refused),
         number=number,
         is_last=number * _PAGE >= len(found),
     )

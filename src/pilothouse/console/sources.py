@@ -16,14 +16,14 @@ from pilothouse.console.forms import Fields, read_keys, require_typed_name, writ
 from pilothouse.console.rendering import is_partial, page, refusal
 from pilothouse.console.requests import caller_of, here, read_form, see_other, too_long, wrong
 from pilothouse.console.texts import Texts, gettext, gettext_noop
-from pilothouse.errors import InvalidSource, PilothouseError, SourceUnavailable
+from pilothouse.errors import InvalidRequest, InvalidSource, PilothouseError, SourceUnavailable
 from pilothouse.http.errors import Refusal
 from pilothouse.http.requests import request_id_of, service_of
 from pilothouse.services.charts.signatures import MOST_BYTES
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.sources.pull import ChartPulls, SourceReference
-from pilothouse.services.sources.records import Credentials, VerificationKind
-from pilothouse.services.sources.sources import AddSource, FoundChart, Sources
+from pilothouse.services.sources.records import Credentials, Source, VerificationKind
+from pilothouse.services.sources.sources import AddSource, ChangeSource, FoundChart, Sources
 
 _PAGE: Final = 50
 _SOURCE: Final = "/sources/{source}"
@@ -36,10 +36,8 @@ _INTERVALS: Final = Texts({
     "0": gettext_noop("only when asked to"),
 })  # fmt: skip
 #: What the forms of sources show, and how the services name a field in a sentence.
-_SHOWN: Final = (
-    *("name", "url", "username", "password", "ca", "verification", "keys", "sync_seconds", "version"),
-    "confirm",
-)
+_SHOWN: Final = (*("name", "url", "username", "password", "ca", "verification", "keys", "sync_seconds", "version"),)
+_CHANGED: Final = ("username", "password", "ca", "verification", "keys", "sync_seconds")
 _FIELD: Final = re.compile(r"(name|url|username|password|ca|verification|keys|sync_seconds|version)\b.*?:")
 
 
@@ -155,6 +153,13 @@ def _tell(refused: Refusal, error: PilothouseError) -> Faults:
     )
 
 
+def _tell_part(refused: Refusal | None, part: str) -> Faults:
+    """Return the same for a form of a source's page."""
+    if part == "change":
+        return tell(refused, *_CHANGED, named=_FIELD)
+    return tell(refused, *(("confirm",) if part == "delete" else ()))
+
+
 def source_path(caller: Caller, name: str) -> str:
     """Return the path of a source's page."""
     return f"{here(caller)}/sources/{quote(name, safe='')}"
@@ -180,7 +185,9 @@ async def _show(
         "source_charts.html" if is_partial(request) else "source.html",
         refused=refused,
         part=part,
-        faults=faults if faults.text else tell(refused, "confirm"),
+        faults=faults if faults.text else _tell_part(refused, part),
+        intervals=_INTERVALS.items(),
+        verifications=words.VERIFICATIONS,
         typed=typed or {},
         source=source,
         **await _search(request, source.id, at=source_path(caller, source.name)),
@@ -191,6 +198,52 @@ async def _sync(request: Request, _fields: Fields) -> str:
     caller, named = caller_of(request), request.path_params["source"]
     found = await service_of(request, Sources).sync(caller, named, request_id=request_id_of(request))
     return source_path(caller, found.name)
+
+
+async def _change(request: Request, fields: Fields) -> str:
+    caller, sources, named = caller_of(request), service_of(request, Sources), request.path_params["source"]
+    source = await sources.show(caller, named)
+    changed = await sources.change(caller, source.id, _read_change(fields, source), request_id=request_id_of(request))
+    return source_path(caller, changed.name)
+
+
+def _read_change(fields: Fields, source: Source) -> ChangeSource:
+    """Return what the form changes of the source; raise InvalidRequest with all fields that are wrong, or for none."""
+    checks = Checks()
+    for name, most in _LONGEST.items():
+        checks.read(partial(_limit, fields, name, most))
+    seconds = checks.read(lambda: _read_seconds(fields))
+    verification = checks.read(lambda: _read_verification(fields)) if fields.get("verification") else None
+    keys = checks.read(lambda: read_keys(fields, most=MOST_BYTES))
+    credentials = checks.read(lambda: _read_credentials(fields, source))
+    if keys and verification is None:
+        checks.read(partial(_refuse, "verification", gettext("choose how the charts are verified with these keys")))
+    checks.end()
+    ca = fields.get("ca", "").strip()
+    change = ChangeSource(
+        credentials=credentials,
+        ca=ca if ca or "no_ca" in fields else None,
+        sync_seconds=seconds if seconds != source.sync_seconds else None,
+        verification=verification,
+        verification_keys=keys or "",
+    )
+    if change == ChangeSource():
+        raise InvalidRequest(gettext("Nothing was filled in that differs from what the source has."))
+    return change
+
+
+def _read_credentials(fields: Fields, source: Source) -> Credentials | None:
+    """Return the credentials of the form; None if they stay as they are."""
+    username, password = fields.get("username", ""), fields.get("password", "")
+    if "no_credentials" in fields:
+        return Credentials("", "")
+    if username != source.username and not password:
+        raise wrong("password", gettext("missing; give it together with the user name"))
+    return Credentials(username, password) if password else None
+
+
+def _refuse(name: str, text: str) -> None:
+    raise wrong(name, text)
 
 
 async def _remove(request: Request, fields: Fields) -> str:
@@ -220,6 +273,7 @@ ROUTES: Final = [
     Route("/sources", add, methods=["POST"]),
     Route(_SOURCE, show_source, methods=["GET"]),
     Route(f"{_SOURCE}/find", find_chart, methods=["GET"]),
+    Route(f"{_SOURCE}/change", writes(_show, "change", _change), methods=["POST"]),
     Route(f"{_SOURCE}/sync", writes(_show, "sync", _sync), methods=["POST"]),
     Route(f"{_SOURCE}/delete", writes(_show, "delete", _remove), methods=["POST"]),
 ]
