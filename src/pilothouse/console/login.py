@@ -1,6 +1,6 @@
 """Log in and out. What was typed into a form when its session had ended is kept through the log-in."""
 
-from typing import Final
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -104,7 +104,11 @@ async def log_in(request: Request) -> Response:
     if kept:
         request.scope["state"]["caller"] = opened.caller
         proof = csrf.issue(opened.text)
-        said = {"action": tell_action(next_path), "place": tell_place(next_path), "told": tell_kept(kept)}
+        said: dict[str, Any] = {
+            "action": tell_action(next_path),
+            "place": tell_place(next_path),
+            "told": tell_kept(kept),
+        }
         response = await page(request, "resume.html", **said, target=next_path, kept=kept, proof=proof)
     else:
         response = see_other(f"{root()}{next_path}" if next_path else f"{base()}/")

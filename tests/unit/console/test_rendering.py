@@ -3,6 +3,7 @@
 import re
 import threading
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from starlette.requests import Request
@@ -30,7 +31,7 @@ async def test_a_page_says_when_to_come_again_and_hides_secrets():
     assert b"hunter2" not in answer.body
 
 
-SAID = {"problem": "x", "ours": False, "heading": "Wrong", "advice": "Do", "again": "", "came_from": ""}
+SAID: dict[str, Any] = {"problem": "x", "ours": False, "heading": "Wrong", "advice": "Do", "again": "", "came_from": ""}
 
 
 class Noted:
