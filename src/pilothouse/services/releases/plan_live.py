@@ -57,15 +57,9 @@ async def read_live(
     others = _OTHERS if replaces or has_option(record, "force_conflicts") else _OTHERS + _OTHERS_FIELDS
 
     def judge(state: LiveState) -> LiveChange:
-        one = state.one
-        found = LiveChange(
-            one.api_version, one.kind, one.namespace, one.name, problem=state.problem, refused=state.refused
-        )
+        found = _unknown(state)
         if state.live is not None and not is_owned_by(state.live, name=owner.name, namespace=owner.namespace):
-            found.problem, found.refused = (
-                others,
-                False,
-            )  # what it holds is nothing that a plan may show, nor whose its fields are
+            found = _unknown(state, others)  # what it holds is nothing that a plan may show, nor whose its fields are
         if found.problem or state.applied is None:
             return found
         found.conflicts = state.conflicts
@@ -93,6 +87,14 @@ async def read_live(
         new_namespaces=frozenset(created),
     )
     return await states.read(parts)
+
+
+def _unknown(state: LiveState, problem: str = "") -> LiveChange:
+    """Return the object without what an apply would change; with another problem than the cluster's own if given."""
+    one, refused = state.one, state.refused and not problem
+    return LiveChange(
+        one.api_version, one.kind, one.namespace, one.name, problem=problem or state.problem, refused=refused
+    )
 
 
 def describe_conflicts(record: PlanRecord, live: Sequence[LiveChange], *, apply_method: str) -> Iterator[str]:
