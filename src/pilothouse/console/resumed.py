@@ -7,6 +7,7 @@ from urllib.parse import unquote
 from pilothouse.console.faults import LABELS
 from pilothouse.console.plan_words import OPTIONS
 from pilothouse.console.texts import Texts, gettext, gettext_noop
+from pilothouse.states import Action
 
 #: By the last part of the path that it was sent to.
 _ACTIONS: Final = Texts({
@@ -19,16 +20,16 @@ _ACTIONS: Final = Texts({
     "delete": gettext_noop("Delete"),
     "document": gettext_noop("Change a policy"),
     "groups": gettext_noop("Add a group"),
-    "install": gettext_noop("Plan an install"),
+    Action.INSTALL: gettext_noop("Plan an install"),
     "keys": gettext_noop("Keys"),
     "policies": gettext_noop("Add a policy"),
     "remove": gettext_noop("Remove"),
     "roles": gettext_noop("Grant a role"),
-    "rollback": gettext_noop("Roll back"),
+    Action.ROLLBACK: gettext_noop("Roll back"),
     "sources": gettext_noop("Add a source"),
     "state": gettext_noop("Enable or disable a user"),
     "sync": gettext_noop("Synchronise a source"),
-    "uninstall": gettext_noop("Uninstall"),
+    Action.UNINSTALL: gettext_noop("Uninstall"),
     "unlock": gettext_noop("Unlock"),
     "users": gettext_noop("Add a user"),
     "wall": gettext_noop("Change a wall"),

@@ -83,6 +83,6 @@ async def test_an_answer_to_a_form_names_the_page_of_the_form(method: str, refer
     asked.scope.update(
         method=method, headers=[(b"host", b"host:1"), (b"referer", referer.encode())], state={"caller": None}
     )
-    answer = await page(asked, "error.html", code="x", problem="x", ours=False)
+    answer = await page(asked, "error.html", code="x", **SAID)
     found = re.search(rb'data-asked-by="([^"]*)"', answer.body)
     assert (found[1].decode() if found is not None else "") == told

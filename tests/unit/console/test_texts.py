@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from gettext import GNUTranslations
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from babel.messages.catalog import Catalog
@@ -25,6 +26,8 @@ from pilothouse.console.texts import (
     speaking,
     spoken,
 )
+from pilothouse.console.words import explain
+from pilothouse.errors import Busy
 from pilothouse.states import Action
 from tests.support.languages import PSEUDO, make_pseudo, outside
 from tests.unit.console.test_rendering import request_of
@@ -129,11 +132,13 @@ class Read(HTMLParser):
 
 @pytest.mark.usefixtures("in_pseudo")
 async def test_a_page_in_another_language_says_so_and_has_no_english_left():
-    answer = await page(request_of(), "error.html", code="code", problem="problem", ours=True)
+    heading, advice, _ = explain(Busy("problem"))
+    said: dict[str, Any] = {"heading": heading, "advice": advice, "again": "", "came_from": "", "ours": True}
+    answer = await page(request_of(), "error.html", code="code", problem="problem", **said)
     text = bytes(answer.body).decode()
     assert '<html lang="eo">' in text
     left = "".join(outside("".join(Read(text).data)).split())
-    assert left.replace("Pilothouse", "").replace("codeproblem", "").strip("·0123456789.") == ""
+    assert left.replace("Pilothouse", "").replace("problem", "").replace("code", "").strip("·0123456789.") == ""
     assert "Accept-Language" in answer.headers["vary"]
 
 
