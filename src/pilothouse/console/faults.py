@@ -174,7 +174,7 @@ def tell(
     if refused is None:
         return NO_FAULTS
     given = {(names or {}).get(name, name): text for name, text in refused.fields.items()}
-    found = {name: f"{(labels or LABELS).get(name) or LABELS[name]}: {given[name]}" for name in given if name in shown}
+    found = {name: f"{(labels or LABELS).get(name) or LABELS[name]}: {given[name]}" for name in shown if name in given}
     if not given:
         match = named.match(refused.text) if named is not None else None
         name = next(filter(None, match.groups()), "") if match is not None else otherwise

@@ -40,7 +40,7 @@ _LONGEST_DESCRIPTION: Final = 1000
 _LARGE: Final = 64 * 1024
 #: What the form shows, and how the services name a field of it in a sentence.
 _SHOWN: Final = (
-    *("cluster", "namespace", "name", "chart", "mode", LAYER),
+    *("chart", "cluster", "namespace", "name", "mode", LAYER),
     *("wait", "timeout_seconds", "crds", "description"),
 )
 _FIELD: Final = re.compile(rf"(?:dry run: |render: )?(cluster|namespace|name|chart|mode|{LAYER})\b")
