@@ -85,7 +85,7 @@ def test_one_changes_ones_own_password_and_is_logged_out(browser: Browser, serve
         page.goto("/console/account")
         expect(page.locator("#roles")).to_contain_text("readonly in project cn-north-4")
         for current, new, again, said in (
-            ("wrong", "another one of eight", "another one of eight", "current_password"),
+            ("wrong", "another one of eight", "another one of eight", "Current password"),
             (PASSWORD, "another one of eight", "another", "the two are not the same"),
             (PASSWORD, "short", "short", "password"),
         ):
