@@ -22,7 +22,7 @@ def test_a_policy_is_written_attached_counts_at_once_and_is_deleted(
     page.get_by_role("link", name="Policies").click()
     page.get_by_text("Add a policy").click()
     page.get_by_label("Name").fill(name)
-    for text, told in (("{", "document"), (_DENY.replace("Deny", "Forbid"), "Statement[0].Effect: 'Forbid'")):
+    for text, told in (("{", "Document: no JSON"), (_DENY.replace("Deny", "Forbid"), "Statement[0].Effect: 'Forbid'")):
         page.get_by_role("textbox", name="Document").fill(text)
         page.get_by_role("button", name="Add the policy").click()
         expect(page.locator("#fault-document")).to_contain_text(told)
