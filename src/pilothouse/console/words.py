@@ -185,7 +185,10 @@ _ERRORS: Final[dict[type[PilothouseError], tuple[str, str, bool]]] = {
         True,
     ),
     **dict.fromkeys(
-        (errors.AlreadyExists, errors.AlreadyEnded, errors.PlanMoved, errors.ChartReplaced, errors.KeyUsed),
+        (
+            *(errors.AlreadyExists, errors.AlreadyEnded, errors.PlanMoved, errors.ReleaseMoved),
+            *(errors.ChartReplaced, errors.KeyUsed),
+        ),
         (
             gettext_noop("It is not any more as it was shown"),
             gettext_noop("Nothing was changed. Look at how it is now, and begin again from there."),
