@@ -82,7 +82,8 @@ def test_of_an_uninstalled_release_it_is_told_when():
 def test_history_tells_of_checks_that_failed_and_of_other_clients():
     row = {
         "revision": 1, "updated_at": "", "status": "deployed", "chart_name": "web", "chart_version": "1",
-        "app_version": "", "description": "Upgrade complete", "changed_by": {**CHANGED, "cause": "upgrade"},
+        "app_version": "", "chart_digest": "", "description": "Upgrade complete",
+        "changed_by": {**CHANGED, "cause": "upgrade"},
     }  # fmt: skip
     assert revision_row(row)["DESCRIPTION"] == "Upgrade complete; the operation failed after that, in its checks"
     assert revision_row({**row, "status": "failed"})["DESCRIPTION"] == "Upgrade complete"
