@@ -358,6 +358,26 @@ def test_a_plan_with_crds_and_an_object_of_their_kind_is_applied(release: Planne
     release.applied(plan)
 
 
+def test_what_the_cluster_refuses_is_told_before_anything_is_written(release: Planned):
+    mistyped = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: typed}\ndata: {number: {{ .Values.number }}}"
+    chart = uploaded(
+        release.server, build_chart("typed", "1.0.0", templates={"a.yaml": mistyped}, values={"number": 1}), lints=False
+    )
+
+    answer = release.ask({"deploy": {"chart": {"id": chart}}})
+
+    assert answer.status_code == 201, answer.text
+    [refusal] = answer.json()["refusals"]
+    assert refusal in answer.json()["warnings"]
+    assert "expected string, got" in refusal
+    command = release.server.command(
+        "install", "web", "typed@1.0.0", "-n", release.namespace, "--cluster", release.server.cluster_id, "--dry-run"
+    )
+    assert command.returncode == 1
+    assert "THE CLUSTER REFUSES: ConfigMap 'typed'" in command.stdout
+    assert "apply just this" not in command.stdout
+
+
 def test_a_manifest_that_is_too_large_to_be_compared_is_refused(release: Planned):
     many = "{{ range until 10000 }}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: m{{ . }}}\n{{ end }}"
     chart = uploaded(

@@ -33,19 +33,19 @@ def is_dry_run(context: typer.Context) -> bool:
 
 
 def show_plan(context: typer.Context, name: str, body: dict[str, Any], output: Output) -> dict[str, Any]:
-    """Plan the change, print the plan, and return it; a plan that cannot be applied ends the command with status 1."""
+    """Plan the change, print the plan, and return it; ends the command with status 1 as ``print_plan`` does."""
     made: dict[str, Any] = client_of(context).call("POST", release_path(context, name, "plan"), body=body)
     print_plan(made, output)
     return made
 
 
 def print_plan(plan: dict[str, Any], output: Output) -> None:
-    """Print the plan; one that cannot be applied ends the command with status 1."""
+    """Print the plan; one that cannot be applied, or would fail in the cluster, ends the command with status 1."""
     if output is Output.TABLE:
         print_lines(plan_lines(plan))
     else:
         print_answer(plan, output)
-    if plan["findings"]:
+    if plan["findings"] or plan["refusals"]:
         raise typer.Exit(ExitStatus.FAILED)
 
 
@@ -80,8 +80,11 @@ def plan_lines(plan: dict[str, Any]) -> Iterator[str]:
         yield f"! in the cluster {one['kind']} {one['name']}: {found}"
         yield from field_lines(one["live_fields"])
     yield from (f"runs hook {hook['kind']} {hook['name']}: {', '.join(hook['events'])}" for hook in plan["hooks"])
-    yield from (f"WARNING: {in_a_cell(reword(text))}" for text in plan["warnings"])
+    for text in plan["warnings"]:
+        yield f"{'THE CLUSTER REFUSES' if text in plan['refusals'] else 'WARNING'}: {in_a_cell(reword(text))}"
     yield from (f"CANNOT BE APPLIED: {in_a_cell(reword(text))}" for text in plan["findings"])
-    if not plan["findings"]:
+    if plan["refusals"] and not plan["findings"]:
+        yield f"it would fail half-way; to apply it all the same: pilothouse apply {plan['id']}"
+    elif not plan["findings"]:
         yield f"digest {plan['digest']}, for --digest after a review; apply --dry-run prints all of this again"
         yield f"apply just this, until {plan['expires_at'][:19]}Z, with: pilothouse apply {plan['id']}"

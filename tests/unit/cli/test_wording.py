@@ -31,6 +31,7 @@ PLAN: dict[str, Any] = {
     "objects": [],
     "hooks": [],
     "warnings": ["it is taken over (force_conflicts)"],
+    "refusals": [],
     "findings": ["set options.force_conflicts to take it over"],
 }
 

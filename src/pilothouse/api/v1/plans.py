@@ -97,9 +97,10 @@ class PlanView(View):
     `digest` is what `apply` takes. `base_revision`: the newest revision that it was made over, 0 for none;
     `deployed_revision`: what its changes are against; `to_revision`: the one that a rollback goes back to, else 0.
     `text`: the summary as `+3 ~2 -1 =14`. `hooks`: those that will run, in their order. `findings`: why it cannot be
-    applied. `warnings`: what would be destroyed or taken over. `operation_id`: of the operation that applies it;
-    empty for none. `chart_digest`: SHA-256 of the chart's archive; `source`, which callers who may see sources are
-    told, and `verification`: where it came from and who signed it.
+    applied. `warnings`: what would be destroyed or taken over, or fail; `refusals`: those that the cluster's dry run
+    said. `operation_id`: of the operation that applies it; empty for none. `chart_digest`: SHA-256 of the chart's
+    archive; `source`, which callers who may see sources are told, and `verification`: where it came from and who
+    signed it.
     """
 
     id: str
@@ -130,6 +131,7 @@ class PlanView(View):
     hooks: list[HookView]
     findings: list[str]
     warnings: list[str]
+    refusals: list[str]
 
 
 class ListedPlanView(View):

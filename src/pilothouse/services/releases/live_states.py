@@ -33,6 +33,8 @@ MOST_OBJECTS: Final = 1000
 _LARGEST_OBJECT: Final = 2 * 1024 * 1024
 #: Of an admission webhook that takes no dry runs: what it says of an apply is not known then.
 _UNTRIED: Final = "does not support dry run"
+#: What is missing when an object is tried alone may be made before it, such as the service account of a Pod.
+_NOT_YET: Final = "not found"
 _TOO_LATE: Final = "the cluster did not answer in time"
 _FAILURES: Final = (ClusterDenied, ClusterUnavailable, InvalidRequest, Busy)
 #: What the API server keeps of an object for itself.
@@ -167,7 +169,7 @@ class LiveStates(Generic[Judgement]):
         except Refused as error:
             # of a Secret it may hold what the Secret holds
             said = "" if one.kind == "Secret" else f": {error}"
-            refused = _UNTRIED not in str(error)
+            refused = not any(words in str(error) for words in (_UNTRIED, _NOT_YET))
             return LiveState(one, document, live, None, f"an apply would be refused{said}", refused=refused)
         except _FAILURES as error:
             problem = "left out: too large" if isinstance(error, AnswerTooLarge) else str(error)
