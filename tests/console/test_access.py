@@ -43,6 +43,7 @@ def test_a_user_is_made_given_a_role_and_a_key_and_deleted(browser: Browser, per
     page.get_by_text("Make an access key").click()
     page.get_by_label("What it is for").fill("a robot <b>of</b> theirs")
     page.get_by_role("button", name="Make the key").click()
+    expect(page.locator("code.secret")).to_have_count(2)
     key, secret = page.locator("code.secret").all_inner_texts()
     page.reload()  # which sends the form again: another key, and the first one's secret is not told again
     expect(page.locator("main")).not_to_contain_text(secret)

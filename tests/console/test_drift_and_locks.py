@@ -59,6 +59,8 @@ def test_what_cannot_be_done_while_an_operation_is_under_way_is_not_offered(
     path = f"/api/v1/operations/{operation_id}"
     wait_for(lambda: server.send("GET", path).json()["state"] == "running")
     page = person.page
+    page.goto(f"{person.home}/releases?namespace={namespace}")
+    expect(page.locator(".state .icon-loader")).to_have_css("animation-name", "turn")
     person.open_release(namespace, "busy")
     for name in ("Change", "Roll back"):
         expect(page.get_by_role("link", name=name, exact=True)).to_have_count(0)

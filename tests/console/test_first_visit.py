@@ -3,6 +3,8 @@
 import re
 import uuid
 from collections.abc import Callable
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from playwright.sync_api import Browser, expect
@@ -104,7 +106,7 @@ def test_the_audit_shows_changes_with_place_and_end_and_reads_when_asked(
     page.goto(f"{person.home}/audit?target={key}")
     expect(page.locator("tbody tr")).to_have_count(1)
     expect(page.locator("tbody tr")).to_contain_text("Failed")
-    expect(page.locator("tbody tr td[data-label=Cluster]")).to_contain_text(f"test {namespace}", use_inner_text=True)
+    expect(page.locator("tbody tr td[data-label=Where]")).to_contain_text(f"test {namespace}", use_inner_text=True)
     page.get_by_label("Reads, too").check()
     page.get_by_role("button", name="Search").click()
     expect(page.locator("tbody")).to_contain_text("pilothouse:values:read")
@@ -129,11 +131,63 @@ def test_operations_tell_who_ordered_them_and_are_found_by_the_release(person: V
     expect(page.locator("tbody tr")).to_have_count(1)
     expect(page.locator("tbody tr")).to_contain_text("by admin")
     expect(page.get_by_role("link", name="Succeeded 1", exact=True)).to_be_visible()
-    page.get_by_role("link", name="Failed 0", exact=True).click()
+    expect(page.locator(".chips a")).to_have_count(2)
+    page.goto(f"{person.home}/operations?release={name}&state=failed")
+    expect(page.get_by_role("link", name="Failed 0", exact=True)).to_be_visible()
     expect(page.locator("main")).to_contain_text("No operation matches.")
     page.get_by_role("link", name="All 1", exact=True).click()
     page.locator("tbody").get_by_role("link", name=name).click()
     expect(page.locator(".lead")).to_contain_text("by admin")
+
+
+def test_times_have_their_date_unless_it_is_todays_and_their_zone(
+    person: Visit, browser: Browser, server: RunningServer, install: Callable[[str], None]
+):
+    name = f"timed-{uuid.uuid4().hex[:6]}"
+    install(name)
+    page, shown = person.page, person.page.locator(".timeline time").last
+    page.goto(f"{person.home}/operations?release={name}")
+    page.goto(page.locator("tbody .name").get_attribute("href") or "")
+    made = datetime.fromisoformat(shown.get_attribute("datetime") or "").astimezone(ZoneInfo("Europe/Berlin"))
+    time, day = r"\d\d:\d\d:\d\d\s[AP]M", f"{made:%b} {made.day}"
+    elsewhere = f"{made.year}-12-31T12:00:00Z" if made.month < 12 else f"{made.year}-01-01T12:00:00Z"
+    for clock, said in (
+        (made, f"^{time}$"), (elsewhere, f"^{day}, {time}$"), ("2001-02-03T12:00:00Z", f"^{day}, {made.year}, {time}$")
+    ):  # fmt: skip
+        page.clock.set_fixed_time(clock)
+        page.reload()
+        expect(shown).to_have_text(re.compile(said))
+        expect(shown).to_have_attribute("title", re.compile(rf"^{day}, {made.year}, .* GMT\+[12]$"))
+        expect(page.locator("footer")).to_contain_text("times of Europe/Berlin (GMT+")
+    with visit(browser, server, scripts=False) as reader:
+        reader.log_in()
+        reader.page.goto(page.url)
+        expect(reader.page.locator(".timeline time").last).to_have_text(re.compile(r"^[0-9- ]*\d\d:\d\d:\d\d UTC$"))
+        expect(reader.page.locator("footer")).to_contain_text("times of UTC")
+
+
+def test_empty_lists_lead_on_as_far_as_the_persons_rights(browser: Browser, server: RunningServer):
+    name = f"empty-{uuid.uuid4().hex[:6]}"
+    project_id = server.send("POST", "/api/v1/projects", json_body={"name": name}).json()["id"]
+    for role, steps in {
+        "te_admin": {
+            "releases": "Add one with its kubeconfig", "operations": "Install a chart", "charts": "helm package",
+            "clusters": "Add one with its kubeconfig", "sources": "pilothouse source add",
+        },
+        "readonly": {
+            "releases": "It takes cce:cluster:create", "operations": "It takes cce:release:create",
+            "charts": "It takes cce:chart:upload", "clusters": "It takes cce:cluster:create",
+            "sources": "It takes cce:source:create",
+        },
+    }.items():  # fmt: skip
+        they = add_person(server, role, project_id=project_id)
+        with visit(browser, server) as new:
+            new.log_in(name=they.name, password=PASSWORD)
+            for page, step in steps.items():
+                new.page.goto(f"/console/p/{name}/{page}")
+                expect(new.page.locator(".empty")).to_contain_text(step)
+            new.page.goto(f"/console/p/{name}/releases/live")
+            expect(new.page.locator(".empty")).to_contain_text(steps["releases"])
 
 
 @pytest.mark.parametrize("path", ["account", "projects"])

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.console.test_pages import check
-from tests.support.browsers import PHONE, WIDE, Scheme, Visit, visit
+from tests.support.browsers import Visit, visit
 from tests.support.chart_sources import Repository, added
 from tests.support.charts import config_map_chart
 from tests.support.servers import RunningServer
@@ -131,26 +130,22 @@ def test_who_may_only_look_is_offered_no_change_of_what_is_trusted(browser: Brow
             expect(page.get_by_role("button", name=offered)).to_have_count(0)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pages_with_keys_are_free_of_barriers_and_fit_a_phone(
-    browser: Browser, server: RunningServer, source: tuple[str, Repository], scheme: Scheme
+    person: Visit, server: RunningServer, source: tuple[str, Repository]
 ):
     keys = SIGNER.public + pgp_key("late", expired=True).public
     body = {"verified_only": True, "keys": keys}
     assert server.send("PUT", "/api/v1/verification", json_body=body).is_success
     signed_source = {
-        "name": f"signed-{scheme}-{uuid.uuid4().hex[:8]}", "kind": "http", "url": source[1].url, "ca": source[1].ca,
+        "name": f"signed-{uuid.uuid4().hex[:8]}", "kind": "http", "url": source[1].url, "ca": source[1].ca,
         "sync_seconds": 0, "verification": {"kind": "pgp", "keys": keys},
     }  # fmt: skip
     with added(server, signed_source):
-        for size in (WIDE, PHONE):
-            with visit(browser, server, scheme=scheme, size=size) as person:
-                person.log_in()
-                for name, path in {
-                    "verification-keys": "verification",
-                    "source-keys": f"sources/{signed_source['name']}",
-                    "source-add": "sources",
-                }.items():
-                    person.page.goto(f"{person.home}/{path}")
-                    person.unfold()
-                    check(person, name, scheme)
+        for name, path in {
+            "verification-keys": "verification",
+            "source-keys": f"sources/{signed_source['name']}",
+            "source-add": "sources",
+        }.items():
+            person.page.goto(f"{person.home}/{path}")
+            person.unfold()
+            person.inspect(name)

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,9 @@ WIDE, PHONE = (1440, 900), (360, 740)
 PICTURES = os.environ.get("PILOTHOUSE_TEST_SCREENSHOTS", "")
 _AXE = Path(__file__).parents[1] / "console" / "axe" / "axe-4.14.1.min.js"
 _RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+#: Rules that other colours and a narrow window could break where a wide one in light colours does not.
+_OF_COLOURS = ["color-contrast"]
+_OF_WIDTH = ["color-contrast", "target-size", "scrollable-region-focusable"]
 
 
 @dataclass
@@ -80,12 +83,30 @@ class Visit:
             file = f"{name}-{scheme}-{size['width']}.png"
             self.page.screenshot(path=Path(PICTURES) / file, full_page=True)
 
-    def barriers(self) -> list[str]:
-        """What axe finds: rule, and the elements that break it."""
+    def inspect(self, name: str) -> None:
+        """The page has no barriers and nothing beside its window, in both colour schemes and on a phone."""
+        looks: tuple[tuple[Scheme, tuple[int, int], list[str]], ...] = (
+            ("light", PHONE, _OF_WIDTH),
+            ("dark", WIDE, _OF_COLOURS),
+            ("light", WIDE, []),
+        )
+        for scheme, (width, height), rules in looks:
+            self.page.emulate_media(color_scheme=scheme)
+            self.page.set_viewport_size({"width": width, "height": height})
+            self.picture(name, scheme)
+            assert self.barriers(rules) == [], (name, scheme, width)
+            assert self.overflow() <= 0, (name, width)
+
+    def barriers(self, rules: Sequence[str] = ()) -> list[str]:
+        """What axe finds, by all rules if none is named: rule, and the elements that break it."""
         # Not as a script of the page, whose policy forbids it: as the debugger's.
-        self.page.evaluate(_AXE.read_text() + ";0")
+        if not self.page.evaluate("'axe' in window"):
+            self.page.evaluate(_AXE.read_text() + ";0")
+        only = {"type": "rule", "values": list(rules)} if rules else {"type": "tag", "values": _RULES}
         found: dict[str, Any] = self.page.evaluate(
-            "rules => axe.run(document, {runOnly: rules, resultTypes: ['violations']})", _RULES
+            # no rule of these looks into the style sheets, which it would load again otherwise
+            "only => axe.run(document, {runOnly: only, resultTypes: ['violations'], preload: false})",
+            only,
         )
         return [
             f"{one['id']} ({one['impact']}): {node['html'][:200]} {node.get('failureSummary', '')[:300]}"

@@ -94,7 +94,7 @@ def _choose(providers: list[DeviceClient], name: str) -> DeviceClient:
         raise InvalidRequest(
             "--device: this server has no identity provider for log-in from a terminal. Leave --device out, and log in "
             "with a password or a token; or let its administrator set device_client_id of a provider "
-            "(docs/single-sign-on.md)"
+            "(see 'Single sign-on' in the documentation)"
         )
     if not name and len(providers) > 1:
         raise UsageError(f"--provider: choose one of {names}")

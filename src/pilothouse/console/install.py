@@ -121,7 +121,7 @@ async def _form(
 ) -> Response:
     caller, chart = caller_of(request), await find_chart(request, fields.get("chart", ""))
     query = request.scope["query_string"].decode("latin-1")
-    charts = await find_charts(request, chosen=fields.get("chart", ""))
+    charts, clusters = await find_charts(request, chosen=fields.get("chart", "")), await _clusters(request)
     return await page(
         request,
         "install.html",
@@ -136,7 +136,8 @@ async def _form(
         charts=charts,
         origins=await name_origins(request, charts),
         most_charts=MOST_CHARTS,
-        clusters=list((await _clusters(request)).values()),
+        clusters=list(clusters.values()),
+        no_clusters=not clusters and caller.may("cce:cluster:list"),
         action=f"{here(caller)}/install{'?' + query if query else ''}",
         judge=f"{here(caller)}/install/judge",
     )

@@ -111,7 +111,9 @@ async def list_releases(request: Request) -> Response:
     partial = is_partial(request)
     if partial and refused is not None:  # htmx swaps in no error's page
         refused = replace(refused, status=200)
-    clusters = [] if partial or not caller.may("cce:cluster:list") else await _clusters(request)
+    is_empty = not found.releases and not query.is_filtered and refused is None
+    may_know = caller.may("cce:cluster:list") and (is_empty or not partial)
+    clusters = await _clusters(request) if may_know else []
     return await page(
         request,
         "releases_list.html" if partial else "releases.html",
@@ -120,6 +122,7 @@ async def list_releases(request: Request) -> Response:
         found=found,
         after=after,
         clusters=clusters,
+        no_clusters=is_empty and may_know and not clusters,
         columns=_COLUMNS.items(),
         managers=list(MANAGERS),
         chips=_chips(found),

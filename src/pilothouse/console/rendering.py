@@ -199,7 +199,7 @@ def _environment(language: texts.Language) -> Environment:
         "ago_text": _ago_text,
         "moment": _moment,
         "named": plan_words.name_options,
-        "day": _day,
+        "minute": _minute,
         "segment": _segment,
         "seconds": _seconds,
         "tojson_text": _json,
@@ -243,15 +243,19 @@ def _ago_text(text: str) -> Markup | str:
 
 
 def _moment(moment: datetime) -> Markup:
-    """Return the time to the second; a script puts it in the reader's zone."""
+    """Return the time to the second, with its date unless that is today's; a script puts it in the reader's zone."""
     exact = moment.astimezone(UTC)
-    return _time(exact, f"{exact:%H:%M:%S} UTC", "data-exact")
+    return _time(exact, f"{_date_before(exact)}{exact:%H:%M:%S} UTC", "data-moment")
 
 
-def _day(moment: datetime) -> Markup:
-    """Return the day and the minute; a script puts it in the reader's zone."""
+def _minute(moment: datetime) -> Markup:
+    """Return the time to the minute, otherwise as ``_moment``."""
     exact = moment.astimezone(UTC)
-    return _time(exact, f"{exact:%Y-%m-%d %H:%M} UTC", "data-day")
+    return _time(exact, f"{_date_before(exact)}{exact:%H:%M} UTC", "data-minute")
+
+
+def _date_before(exact: datetime) -> str:
+    return "" if exact.date() == datetime.now(UTC).date() else f"{exact:%Y-%m-%d} "
 
 
 def _time(exact: datetime, said: str, kind: str) -> Markup:

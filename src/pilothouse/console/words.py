@@ -1,7 +1,7 @@
 """The words of the console for states, each with the tone and the icon that go with it: never a colour alone."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pilothouse import errors
@@ -28,6 +28,8 @@ class Word:
         return translate(self.message)
 
 
+#: The icon that turns: an operation is at work.
+_MOVES: Final = "loader"
 _STATUSES: Final[dict[str, Word]] = {
     ReleaseStatus.DEPLOYED: Word("Deployed", "ok", "check"),
     ReleaseStatus.FAILED: Word("Failed", "bad", "alert"),
@@ -93,8 +95,8 @@ _HEALTH: Final[dict[str, Word]] = {
     Health.DEGRADED: Word("Degraded", "bad", "alert"),
     Health.MISSING: Word("Missing", "bad", "ban"),
     Health.UNKNOWN: Word("Unknown", "idle", "help"),
-    Health.PROGRESSING: Word("Progressing", "busy", "loader"),
-    Health.TERMINATING: Word("Terminating", "busy", "loader"),
+    Health.PROGRESSING: Word("Progressing", "busy", "clock"),
+    Health.TERMINATING: Word("Terminating", "busy", "clock"),
     Health.SUSPENDED: Word("Suspended", "idle", "circle"),
     Health.HEALTHY: Word("Healthy", "ok", "check"),
 }
@@ -229,14 +231,19 @@ def explain(error: PilothouseError) -> tuple[str, str, bool]:
     return translate(heading), translate(advice), may_help
 
 
-def status(word: str) -> Word:
-    """Return the word for a status of Helm's, which is free text in the release's Secret."""
-    return _STATUSES.get(word) or Word(word[:_LONGEST] or "Unknown", "idle", "help")
+def status(word: str, *, moving: bool = True) -> Word:
+    """Return the word for a status of Helm's, which is free text in the release's Secret.
+
+    ``moving``: an operation is at work on it; else what it says to be under way is locked.
+    """
+    found = _STATUSES.get(word) or Word(word[:_LONGEST] or "Unknown", "idle", "help")
+    return found if moving or found.icon != _MOVES else replace(found, icon="lock")
 
 
-def state(word: str) -> Word:
-    """Return the word for an operation's state."""
-    return _STATES.get(word) or Word(word, "idle", "help")
+def state(word: str, *, moving: bool = True) -> Word:
+    """Return the word for an operation's state; ``moving``: there are workers."""
+    found = _STATES.get(word) or Word(word, "idle", "help")
+    return found if moving or found.icon != _MOVES else replace(found, icon="clock")
 
 
 def action(word: str) -> str:

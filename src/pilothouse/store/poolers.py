@@ -18,7 +18,10 @@ SESSION_NEEDED: Final = (
     "the database address leads to a pooler that gives each transaction another session (PgBouncer: pool_mode ="
     " transaction or statement); notifications, prepared statements and time limits would be lost"
 )
-ADVICE: Final = "set pool_mode = session there, or connect to PostgreSQL itself (docs/how-to/external-postgresql.md)"
+ADVICE: Final = (
+    "set pool_mode = session there, or connect to PostgreSQL itself (see 'Use your own PostgreSQL' in the"
+    " documentation)"
+)
 
 
 def shares_sessions(url: str) -> bool:

@@ -2,6 +2,8 @@ import pytest
 
 from pilothouse import errors
 from pilothouse.console import words
+from pilothouse.kubernetes.health import Health
+from pilothouse.states import OperationState, ReleaseStatus
 from pilothouse.store.audit import Outcome
 
 
@@ -22,6 +24,14 @@ from pilothouse.store.audit import Outcome
 )  # fmt: skip
 def test_a_browser_is_told_in_a_few_words(called: str, said: str):
     assert words.agent(called) == said
+
+
+def test_only_what_an_operation_is_at_work_on_has_the_icon_that_turns():
+    assert words.status(ReleaseStatus.PENDING_UPGRADE).icon == "loader"
+    assert words.status(ReleaseStatus.PENDING_UPGRADE, moving=False).icon == "lock"
+    assert words.status(ReleaseStatus.DEPLOYED, moving=False) == words.status(ReleaseStatus.DEPLOYED)
+    assert words.state(OperationState.RUNNING, moving=False).icon == "clock"
+    assert not any(words.health(one).icon == "loader" for one in Health)
 
 
 @pytest.mark.parametrize("word", Outcome)

@@ -2,9 +2,10 @@
 // a lost connection.
 "use strict";
 
-const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const toSecond = { hour: "2-digit", minute: "2-digit", second: "2-digit" };
+const toMinute = { hour: "2-digit", minute: "2-digit" };
 const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
-const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const formats = new Map();
 const steps = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
 // In the language of the page, which has them.
 const texts = JSON.parse(document.body.dataset.texts);
@@ -20,14 +21,43 @@ function since(moment) {
   return tell("ago", { duration: tell(step[1], { number: Math.round(seconds / step[0]) }) });
 }
 
+function format(moment, parts) {
+  const key = Object.keys(parts).join();
+  if (!formats.has(key)) formats.set(key, new Intl.DateTimeFormat(undefined, parts));
+  return formats.get(key).format(moment);
+}
+
+// Of today the time alone, of other days with the date, of other years with the year.
+function tellTime(moment, parts) {
+  const now = new Date();
+  if (moment.toDateString() === now.toDateString()) return format(moment, parts);
+  const year = moment.getFullYear() === now.getFullYear() ? {} : { year: "numeric" };
+  return format(moment, { ...year, month: "short", day: "numeric", ...parts });
+}
+
 function tellTimes(root) {
   for (const one of root.querySelectorAll("time[datetime]")) {
     const moment = new Date(one.dateTime);
-    const said = "exact" in one.dataset ? clock.format(moment) : "day" in one.dataset ? day.format(moment) : since(moment);
+    const said = "moment" in one.dataset ? tellTime(moment, toSecond) : "minute" in one.dataset ? tellTime(moment, toMinute) : since(moment);
     if (one.textContent !== said) one.textContent = said;
     if (!one.dataset.told) one.title = exact.format(moment);
     one.dataset.told = "1";
   }
+}
+
+// An option takes no element.
+function tellTimesOfOptions() {
+  for (const one of document.querySelectorAll("option[data-at]")) {
+    one.text = one.text.replace(one.dataset.said, tellTime(new Date(one.dataset.at), toMinute));
+  }
+}
+
+// As Europe/Berlin (GMT+1).
+function tellZone() {
+  const short = new Intl.DateTimeFormat(undefined, { timeZoneName: "short" }).formatToParts(Date.now());
+  const name = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const zone = short.find((part) => part.type === "timeZoneName")?.value;
+  document.querySelector("[data-zone]").textContent = tell("zone", { zone: zone && zone !== name ? `${name} (${zone})` : name });
 }
 
 let heard = Date.now();
@@ -39,7 +69,7 @@ function connected() {
 }
 
 function disconnected() {
-  lost.querySelector("[data-since]").textContent = tell("asOf", { time: clock.format(heard) });
+  lost.querySelector("[data-since]").textContent = tell("asOf", { time: tellTime(new Date(heard), toSecond) });
   lost.hidden = false;
 }
 
@@ -139,6 +169,8 @@ document.addEventListener("refused", () => location.reload());
 window.addEventListener("offline", disconnected);
 
 tellTimes(document);
+tellTimesOfOptions();
+tellZone();
 countTicked();
 followLog();
 setInterval(() => tellTimes(document), 5000);

@@ -113,7 +113,7 @@ class Groups:
 
     def _issuer(self, provider: str | None) -> str:
         if not self._issuers:
-            raise InvalidRequest("provider: no identity provider is set up; see docs/single-sign-on.md")
+            raise InvalidRequest("provider: no identity provider is set up; see 'Single sign-on' in the documentation")
         if provider is None and len(self._issuers) == 1:
             return next(iter(self._issuers.values()))
         if provider is None or provider not in self._issuers:
