@@ -72,6 +72,7 @@ def editor(page: Page) -> Locator:
 
 def type_values(page: Page, text: str) -> None:
     """Types over what the editor has, with the keyboard only."""
+    expect(page.locator("textarea[name=values]")).to_be_hidden()  # until its editor is there, the field is the textbox
     editor(page).focus()
     page.evaluate(_NEXT_FRAME)  # the browser tells the editor late of the selection that comes with the focus
     page.keyboard.press("Control+a")
