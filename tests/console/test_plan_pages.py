@@ -15,11 +15,11 @@ from tests.support.servers import RunningServer
 CRD = """\
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
-metadata: {name: seens.look.example}
+metadata: {name: shares.look.example}
 spec:
   group: look.example
   scope: Namespaced
-  names: {plural: seens, singular: seen, kind: Seen}
+  names: {plural: shares, singular: share, kind: Share}
   versions:
     - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}
 """
@@ -106,14 +106,14 @@ def test_what_was_chosen_is_a_note_and_no_warning(person: Visit, server: Running
     page.get_by_role("button", name="Plan it").click()
     expect(page.locator(".apply")).to_contain_text("By the options chosen")
     expect(page.locator(".apply")).to_contain_text(
-        "'seens.look.example' of the chart's crds/ is created if it is missing"
+        "'shares.look.example' of the chart's crds/ is created if it is missing"
     )
     expect(page.locator(".card.bad")).to_have_count(0)
     page.get_by_role("link", name="Change it").click()
     page.get_by_text("Options").click()
     field(page, "crds").select_option("replace")
     page.get_by_role("button", name="Plan it").click()
-    expect(page.locator(".card.bad")).to_contain_text("'seens.look.example' of the chart's crds/ is replaced")
+    expect(page.locator(".card.bad")).to_contain_text("'shares.look.example' of the chart's crds/ is replaced")
 
 
 @pytest.mark.parametrize("by", ["the page", "a plan"])

@@ -51,7 +51,7 @@ def test_what_stands_in_the_place_of_a_command_is_there(here: str):
         (["pull", "x", "--untar"], "No such option: --untar: tar xzf unpacks the archive"),
         (["list", "-l", "a=b"], "No such option: -l: the index of releases holds no labels"),
         (["get", "web"], "No such command 'web': pilothouse get values|manifest|notes|hooks|metadata|resources|all"),
-        (["get", "valus"], "No such command 'valus'. Did you mean 'values'?"),
+        (["get", "value"], "No such command 'value'. Did you mean 'values'?"),
         (["get", "all", "x", "--template", "y"], "No such option: --template: -o json and jq"),
         (["status", "x", "--kube-context", "y"], "--kube-context: the server connects to the cluster; --cluster names"),
     ],
