@@ -19,6 +19,7 @@ type release struct {
 	Status       *string `json:"status"`
 	ChartName    *string `json:"chart_name"`
 	ChartVersion *string `json:"chart_version"`
+	Deprecated   bool    `json:"chart_deprecated"`
 	// empty without an update
 	Update           string  `json:"update_available"`
 	UpdateDeprecated bool    `json:"update_deprecated"`
@@ -194,6 +195,11 @@ func status(server connection, typed arguments, out *bytes.Buffer) error {
 	if err := server.decode(client, path, []pair{{"revision", typed.values["revision"]}}, &found); err != nil {
 		return err
 	}
+	if typed.values["context"] != "" || typed.values["project"] != "" {
+		if found.Operation != nil || valueOf(found.Status) == "failed" {
+			return errUnusual // the commands that are told then have these flags, too
+		}
+	}
 	return found.describe(out)
 }
 
@@ -213,10 +219,24 @@ func (server connection) releasePath(client *http.Client, name string) (string, 
 		escape(cluster), escape(server.namespace), escape(name)), nil
 }
 
+// isUnusual is true for what the Python program has more lines for.
+func (found release) isUnusual() bool {
+	switch valueOf(found.Status) {
+	case "uninstalled":
+		return true
+	case "pending-install", "pending-upgrade", "pending-rollback", "uninstalling":
+		return found.Operation == nil
+	}
+	return false
+}
+
 // describe writes what src/pilothouse/cli/commands/status.py prints.
 func (found release) describe(out *bytes.Buffer) error {
 	if found.Revision == nil || *found.Revision == 0 || (found.Verification != nil && found.Verification.OfRevision) {
 		return errUnusual // what never was installed, or not verified itself, has its own words
+	}
+	if found.isUnusual() {
+		return errUnusual
 	}
 	text := texts{}
 	text.line("NAME: %s", found.Name)
@@ -226,6 +246,9 @@ func (found release) describe(out *bytes.Buffer) error {
 	text.line("STATUS: %s", found.Status)
 	text.line("REVISION: "+strconv.Itoa(*found.Revision), nil)
 	text.line("CHART: "+chartOf(valueOf(found.ChartName), valueOf(found.ChartVersion)), nil)
+	if found.Deprecated {
+		text.line("WARNING: this chart is deprecated: its authors do not maintain it any more", nil)
+	}
 	if valueOf(found.Source) != "" {
 		text.line("SOURCE: %s", found.Source)
 	}

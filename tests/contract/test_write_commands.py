@@ -695,6 +695,17 @@ def test_a_plan_is_shown_and_applied(typed: Typed, folder: Path):
     assert folder.exists()
 
 
+def test_a_chart_that_is_not_maintained_any_more_says_so_as_helm_does(typed: Typed, folder: Path):
+    with (folder / "Chart.yaml").open("a") as definition:
+        definition.write("deprecated: true\n")
+    said = "WARNING: this chart is deprecated"
+
+    assert "WARNING: the chart is deprecated" in done(typed("install", "web", ".", "--dry-run"))
+    assert said in done(typed("install", "web", "."))
+    assert said in done(typed("status", "web"))
+    assert json.loads(done(typed("status", "web", "-o", "json")))["chart_deprecated"] is True
+
+
 def test_tests_are_run_and_their_logs_printed_as_helm_does(typed: Typed, folder: Path):
     (folder / "templates" / "test.yaml").write_text(
         hook_template("test", fate="'{{ .Values.fate }}'", policy="hook-succeeded,hook-failed", kind="Pod", name="try")

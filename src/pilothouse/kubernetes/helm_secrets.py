@@ -65,6 +65,7 @@ class StoredRelease:
     replaced by the creation time of the Secret, ``created_at``. ``target_namespace``: where its objects are.
     ``acted_at``: when the last action on it began. ``unlocked``: its last writer died, and ``unlock`` made it
     immutable. ``apply_method``: who applied it, by Helm's words: the server (``ssa``) or the client.
+    ``chart_deprecated``: its chart says that nobody maintains it any more.
     ``rollback_revision``: what it was rolled back to; 0 for another action, and if an older Helm wrote it.
     """
 
@@ -93,6 +94,7 @@ class StoredRelease:
     notes: str = field(default="", repr=False)
     apply_method: str = ""
     rollback_revision: int = 0
+    chart_deprecated: bool = False
 
     def count_hooks(self, *events: str) -> int:
         """Return how many hooks run at one of the events; 0 if the hooks are unreadable or too many."""
@@ -137,6 +139,7 @@ class _Metadata(msgspec.Struct):
     name: str = ""
     version: str = ""
     app_version: str = msgspec.field(default="", name="appVersion")
+    deprecated: msgspec.Raw = msgspec.Raw(b"false")
 
 
 class _Chart(msgspec.Struct):
@@ -229,6 +232,7 @@ def decode_release(secret: Secret, *, max_bytes: int = LARGEST_PAYLOAD) -> Store
         hooks_json=bytes(payload.hooks),
         unlocked=bool(secret.get("immutable")),
         app_version=payload.chart.metadata.app_version,
+        chart_deprecated=bytes(payload.chart.metadata.deprecated) == b"true",
         notes=payload.info.notes,
         apply_method=payload.apply_method,
         rollback_revision=payload.info.rollback_revision,

@@ -54,6 +54,16 @@ def payload(**changes: Any) -> dict[str, Any]:
     return {key: value for key, value in (base | changes).items() if value is not ...}
 
 
+@pytest.mark.parametrize(
+    ("given", "deprecated"), [({}, False), ({"deprecated": True}, True), ({"deprecated": "yes"}, False)]
+)
+def test_a_release_tells_whether_its_chart_is_deprecated(given: dict[str, Any], deprecated: bool):  # noqa: FBT001
+    chart = payload()["chart"]
+    stored = secret(payload(chart={**chart, "metadata": {**chart["metadata"], **given}}))
+
+    assert decode_release(stored).chart_deprecated is deprecated
+
+
 def secret(content: Any = None, *, raw: bytes | str | None = None, **metadata: Any) -> Secret:
     """Return a Secret around the payload, whatever that is."""
     text = json.dumps(payload() if content is None else content)

@@ -320,7 +320,8 @@ class ReleaseDetailView(View):
     `diff?to=live`; null if there was none. `source`, `update_available`, `update_deprecated`: as in lists.
     `update_refused`: the newest version there, if it is newer still and was refused, as no key of the source signed it.
     `chart_digest`: SHA-256 of the archive that it was made from, `verification`: who signed that; empty and null if it
-    is not known.
+    is not known. `chart_deprecated`: the chart says that it is not maintained any more; false too while its revision
+    cannot be read.
     """
 
     cluster_id: str
@@ -332,6 +333,7 @@ class ReleaseDetailView(View):
     description: str
     chart_name: str
     chart_version: str
+    chart_deprecated: bool
     app_version: str
     created_at: Milliseconds
     updated_at: Milliseconds

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlencode
 
 import typer
@@ -60,6 +60,9 @@ def elsewhere(context: typer.Context, name: str) -> str:
     return f"there is one in namespace {namespace} of cluster {cluster}{others}"
 
 
+DEPRECATED: Final = "WARNING: this chart is deprecated: its authors do not maintain it any more"
+
+
 def signer_of(verified: dict[str, Any]) -> str:
     """Return who signed a chart, and with which key."""
     who = f"{verified['kind']}, signed by {verified['signed_by'] or 'the key'} ({verified['fingerprint']})"
@@ -70,6 +73,8 @@ def signer_of(verified: dict[str, Any]) -> str:
 
 def _chart_lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"CHART: {chart_of(found)}"
+    if found.get("chart_deprecated"):
+        yield DEPRECATED
     if found.get("source"):
         yield f"SOURCE: {found['source']}"
     if found.get("chart_digest"):

@@ -57,7 +57,7 @@ class ReleaseDetail:
     ``changed_by``: what wrote the revision. ``underway``: the unfinished operation. ``problem``: why notes and labels
     could not be read; empty if they were. ``origin``: of the chart, for callers who may see sources. ``verification``:
     who signed the chart, None if nobody is known to. ``chart_id``: what it was made from, empty if that is not known.
-    ``chart_digest``: of its archive, likewise.
+    ``chart_digest``: of its archive, likewise. ``chart_deprecated``: the chart itself says that nobody maintains it.
     """
 
     release: Release
@@ -73,6 +73,7 @@ class ReleaseDetail:
     problem: str = ""
     chart_id: str = ""
     chart_digest: str = ""
+    chart_deprecated: bool = False
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ class ReleaseDetails:
         except (ClusterUnavailable, ClusterDenied, CorruptRelease, NotFound, Busy) as error:
             return replace(detail, problem=str(error))
         notes = await in_masking_thread(hide_in_notes, stored) if hides else stored.notes
-        return replace(detail, notes=notes, labels=own_labels(stored))
+        return replace(detail, notes=notes, labels=own_labels(stored), chart_deprecated=stored.chart_deprecated)
 
     async def show_history(self, caller: Caller, place: ReleaseRef) -> list[HistoryItem]:
         """Return the revisions that Helm keeps, newest first, with what wrote each; NotFound if there are none.

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import orjson
 
-from pilothouse.chart_archive.charts import read_crds
+from pilothouse.chart_archive.charts import read_config, read_crds
 from pilothouse.chart_archive.documents import read_objects
 from pilothouse.errors import InvalidChart
 from pilothouse.kubernetes.client import ClusterClient
@@ -156,6 +156,8 @@ def _warnings(
     """Yield each warning with its kind."""
     if warning := record.operation.get("warning"):
         yield str(warning), ""
+    if _is_deprecated(archive, limits):
+        yield "the chart is deprecated: its authors do not maintain it any more", ""
     base = comparison.base
     old = read_parts(base.manifest, namespace=base.namespace, of=f"revision {base.deployed_revision}", parsed=parsed)
     new = read_parts(record.manifest, namespace=base.namespace or record.namespace, of="the plan", parsed=parsed)
@@ -199,6 +201,13 @@ def _crd_names(archive: bytes, limits: ChartLimits) -> Sequence[str]:
     except InvalidChart:
         return []
     return [one.name for one in manifest_objects(documents, namespace="")]
+
+
+def _is_deprecated(archive: bytes, limits: ChartLimits) -> bool:
+    try:
+        return bool(archive) and orjson.loads(read_config(archive, limits=limits)).get("deprecated") is True
+    except InvalidChart:
+        return False
 
 
 def _is_kept(document: dict[str, Any]) -> bool:
