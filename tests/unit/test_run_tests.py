@@ -20,16 +20,40 @@ def test_late(name):
     assert not first
 """
 
+#: What the first test leaves behind is an error of the second, which would pass alone.
+_LEAVES = """
+left = []
+
+def test_first():
+    left.append(1)
+
+def test_second():
+    assert not left
+"""
+_SKIPS = """
+from pathlib import Path
+import pytest
+
+def test_late():
+    seen = Path(__file__).with_name("seen")
+    if seen.exists():
+        pytest.skip("not again")
+    seen.touch()
+    assert False
+"""
+
 
 @pytest.mark.parametrize(
     ("text", "code", "said"),
     [
         ("def test_right(): pass", 0, ["1 passed"]),
-        (_LATE.format(count=2), 0, ["2 failed. They are run once more", "passed only when they were run alone"]),
-        ("def test_wrong(): assert False", 1, ["1 failed. They are run once more", "FAILED"]),
+        (_LATE.format(count=2), 0, ["2 failed. Their files are run once more", "passed only when they were run alone"]),
+        ("def test_wrong(): assert False", 1, ["1 failed. Their files are run once more", "FAILED"]),
+        (_LEAVES, 1, ["1 failed. Their files are run once more", "FAILED"]),
+        (_SKIPS, 1, ["and were not run the second time"]),
         (_LATE.format(count=9), 1, ["9 failed"]),
     ],
-    ids=["green", "late", "wrong", "many"],
+    ids=["green", "late", "wrong", "left-behind", "skipped", "many"],
 )
 def test_a_test_that_fails_beside_others_decides_when_it_is_run_alone(
     tmp_path: Path, text: str, code: int, said: list[str]
