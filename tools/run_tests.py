@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 _CACHE = Path(".pytest_cache")
 _FAILED = _CACHE / "v/cache/lastfailed"
@@ -49,7 +49,7 @@ def _pytest(*arguments: str) -> int:
 
 def _passed() -> set[tuple[str, str]]:
     """Return the module and the name of each test that passed in the second try."""
-    cases = ElementTree.parse(_SECOND).iter("testcase")  # noqa: S314 (pytest has just written it)
+    cases = ET.parse(_SECOND).iter("testcase")  # noqa: S314 (pytest has just written it)
     return {(case.get("classname", ""), case.get("name", "")) for case in cases if case.find("skipped") is None}
 
 
