@@ -1,8 +1,8 @@
 """Run all tests; files in which some failed beside others are run once more alone, and named if they pass then.
 
 The tests start clusters, browsers and processes that are killed, two files at a time, so that a machine with other work
-to do makes one of thousands late now and then. Whole files are repeated: what a test leaves behind for the next is found
-again. ``tools.repeat_tests`` has no second try: it is to show which tests are unsteady.
+to do makes one of thousands late now and then. Whole files are repeated: what a test leaves to the next is found again.
+``tools.repeat_tests`` has no second try: it is to show which tests are unsteady.
 """
 
 import json
