@@ -208,7 +208,7 @@ def test_a_cluster_gets_other_credentials_and_is_removed(person: Visit, kubeconf
     page.get_by_text("Replace the credentials").click()
     page.get_by_label("Kubeconfig").fill("no kubeconfig")
     page.get_by_role("button", name="Replace them").click()
-    expect(page.locator("#kubeconfig").get_by_role("alert")).to_contain_text("Not replaced")
+    expect(page.locator("#kubeconfig").get_by_role("alert")).to_contain_text("must be a map")
     page.get_by_label("Kubeconfig").fill(text)
     page.get_by_role("button", name="Replace them").click()
     expect(page.get_by_role("status").filter(has_text="It answers")).to_be_visible()

@@ -67,14 +67,18 @@ def test_a_log_can_be_read_without_scripts_and_not_without_the_right(browser: Br
 
 
 @pytest.fixture
-def talking(server: RunningServer, tmp_path: Path) -> Iterator[tuple[HostileCluster, str]]:
-    """A cluster of our own whose pod says what a test tells it to, and its name here."""
+def talking(
+    request: pytest.FixtureRequest, server: RunningServer, tmp_path: Path
+) -> Iterator[tuple[HostileCluster, str]]:
+    """A cluster of our own whose pod says what a test tells it to, and its name here; its release has a status."""
+    status = getattr(request, "param", "deployed")
     with hostile_cluster(tmp_path) as cluster:
         annotations = {"meta.helm.sh/release-name": "web", "meta.helm.sh/release-namespace": "shop"}
         marks = {"labels": {"app.kubernetes.io/managed-by": "Helm"}, "annotations": annotations}
         metadata = {"name": "web-1", "uid": "u", **marks}
         pod = {"kind": "Pod", "metadata": metadata, "spec": {"containers": [{"name": "main"}]}}
-        cluster.secrets = [release_secret("web", manifest="apiVersion: v1\nkind: Pod\nmetadata: {name: web-1}\n")]
+        manifest = "apiVersion: v1\nkind: Pod\nmetadata: {name: web-1}\n"
+        cluster.secrets = [release_secret("web", status=status, manifest=manifest)]
         cluster.attacks[f"{POD}/log"] = says(b"")
         cluster.attacks[POD] = says(pod)
         name = f"talking-{uuid.uuid4().hex[:8]}"
@@ -141,6 +145,7 @@ def test_what_the_cluster_refuses_is_said_in_its_place(person: Visit, talking: t
     expect(page.get_by_role("alert")).to_contain_text("is none of release 'web'")
 
 
+@pytest.mark.parametrize("talking", ["pending-upgrade"], indirect=True)
 def test_a_lock_that_is_not_the_one_that_was_shown_is_not_ended(person: Visit, talking: tuple[HostileCluster, str]):
     cluster, name = talking
     page = person.page
