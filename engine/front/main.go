@@ -70,7 +70,7 @@ func answer(args []string, out, notes *bytes.Buffer) error {
 	case "list":
 		return list(server, typed, out, notes)
 	case "upgrade":
-		return upgrade(server, typed, out)
+		return upgrade(server, typed, out, notes)
 	}
 	return status(server, typed, out)
 }

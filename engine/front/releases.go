@@ -40,15 +40,10 @@ type release struct {
 		OfRevision  bool    `json:"of_revision"`
 		Trusted     bool    `json:"trusted"`
 	} `json:"verification"`
-	Manager   *string `json:"manager"`
-	Operation *struct {
-		ID     *string `json:"id"`
-		Action *string `json:"action"`
-		State  *string `json:"state"`
-		Text   *string `json:"text"`
-	} `json:"operation"`
-	Problem *string `json:"problem"`
-	Notes   *string `json:"notes"`
+	Manager   *string   `json:"manager"`
+	Operation *struct{} `json:"operation"`
+	Problem   *string   `json:"problem"`
+	Notes     *string   `json:"notes"`
 }
 
 const (
@@ -196,8 +191,8 @@ func status(server connection, typed arguments, out *bytes.Buffer) error {
 		return err
 	}
 	if typed.values["context"] != "" || typed.values["project"] != "" {
-		if found.Operation != nil || valueOf(found.Status) == "failed" {
-			return errUnusual // the commands that are told then have these flags, too
+		if valueOf(found.Status) == "failed" {
+			return errUnusual // the command that is told then has these flags, too
 		}
 	}
 	return found.describe(out)
@@ -222,12 +217,10 @@ func (server connection) releasePath(client *http.Client, name string) (string, 
 // isUnusual is true for what the Python program has more lines for.
 func (found release) isUnusual() bool {
 	switch valueOf(found.Status) {
-	case "uninstalled":
+	case "uninstalled", "pending-install", "pending-upgrade", "pending-rollback", "uninstalling":
 		return true
-	case "pending-install", "pending-upgrade", "pending-rollback", "uninstalling":
-		return found.Operation == nil
 	}
-	return false
+	return found.Operation != nil
 }
 
 // describe writes what src/pilothouse/cli/commands/status.py prints.
@@ -290,10 +283,6 @@ func (found release) describe(out *bytes.Buffer) error {
 	}
 	if found.Manager != nil && *found.Manager != "" {
 		text.line("MANAGED BY: %s", found.Manager)
-	}
-	if underway := found.Operation; underway != nil {
-		text.line("IN PROGRESS: %s %s: %s", underway.Action, underway.State, underway.Text)
-		text.line("  follow it with: pilothouse operation follow %s", underway.ID)
 	}
 	if found.Problem != nil && *found.Problem != "" {
 		text.line("NOT KNOWN: notes and labels: %s", found.Problem)

@@ -19,12 +19,13 @@ const (
 	// uploadSource is that of src/pilothouse/cli/charts.py
 	uploadSource = "command line"
 	succeeded    = "succeeded"
+	newline      = "Release \"%s\" does not exist. Installing it now.\n"
 	headline     = "Release \"%s\" has been upgraded. Happy Helming!\n"
 )
 
 // upgrade makes a release so of a folder that holds a chart, and describes it. Until the write is sent, the Python
 // program can do all of it again; from then on it does so with the same key.
-func upgrade(server connection, typed arguments, out *bytes.Buffer) error {
+func upgrade(server connection, typed arguments, out, notes *bytes.Buffer) error {
 	name, folder := typed.names[0], typed.names[1]
 	body, err := typed.body()
 	if err != nil || !plain(name, "") {
@@ -58,6 +59,8 @@ func upgrade(server connection, typed arguments, out *bytes.Buffer) error {
 	}
 	if done.Action == "upgrade" {
 		fmt.Fprintf(out, headline, name)
+	} else {
+		fmt.Fprintf(notes, newline, name)
 	}
 	if found.describe(out) != nil {
 		return sentError{key: done.key}

@@ -24,7 +24,7 @@ _EXISTS: Final = "CCE.01409001"
 _REPLACED: Final = "CCE.01409004"
 _TRIES: Final = 5
 #: No range, which Helm compares with no chart on this machine either.
-_ONE_VERSION: Final = re.compile(r"v?\d+\.\d+\.\d")
+_ONE_VERSION: Final = re.compile(r"v?\d+\.\d+\.\d+(?:[-+][\w.+-]*)?")
 _ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -104,7 +104,7 @@ def _upload_once(context: typer.Context, path: "Path", *, version: str) -> dict[
 
         cluster_of(context)
         packed = finish()
-    if _ONE_VERSION.match(version) and version.removeprefix("v") != packed.version.removeprefix("v"):
+    if _ONE_VERSION.fullmatch(version) and version.removeprefix("v") != packed.version.removeprefix("v"):
         raise UsageError(
             f"--version {version}: {path} is here, and is version {packed.version}; leave --version out to take it, or "
             f"name one that was uploaded as {packed.name}@{version}"

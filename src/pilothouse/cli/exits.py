@@ -17,7 +17,10 @@ class ExitStatus(IntEnum):
 
 MEANINGS: Final = {
     0: "done",
-    ExitStatus.FAILED: "the server refused it, it failed, a plan cannot be applied, or what it is about does not exist",
+    ExitStatus.FAILED: (
+        "the server refused it, it failed, a plan cannot be applied or the cluster refuses it, or what it is about "
+        "does not exist"
+    ),
     ExitStatus.USAGE: "wrong arguments; with --detailed-exitcode, there are changes",
     ExitStatus.NO_SERVER: (
         "no server answers, its certificate is not trusted, or the credentials are missing, wrong or expired"

@@ -9,13 +9,15 @@ from pilothouse.cli.groups import connection_options_of
 
 #: Flags that say where a command acts. A context or variable that says it counts for the next command, too.
 _PLACE: Final = {
+    "server_url": "--url",
+    "authority": "--ca",
     "named_context": "--context",
     "in_project": "--project",
     "in_cluster": "--cluster",
     "in_namespace": "-n",
 }
-#: An operation is named by its id, wherever it is.
-_BY_ID: Final = frozenset({"operation"})
+#: Operations and plans are named by their ids, wherever they are.
+_BY_ID: Final = frozenset({"operation", "apply"})
 _WHERE: Final = ("_cluster", "_namespace")
 
 
@@ -25,3 +27,9 @@ def typed(context: typer.Context, *words: str) -> str:
     place = [name for name in _PLACE if given.get(name) and not (words[0] in _BY_ID and name.endswith(_WHERE))]
     flags = (word for name in place for word in (_PLACE[name], str(given[name])))
     return shlex.join(["pilothouse", *(word for word in words if word), *flags])
+
+
+def about_operation(context: typer.Context, operation_id: str) -> str:
+    """Return what may be typed about an operation that is at work."""
+    shows, ends = (typed(context, "operation", verb, operation_id) for verb in ("follow", "cancel"))
+    return f"'{shows}' shows it, '{ends}' ends it"

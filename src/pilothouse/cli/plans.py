@@ -1,15 +1,18 @@
 """Plans: what a change would do, told to people, and the request for one."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
 from pilothouse.cli.commands.diff import change_lines, differs, field_lines
+from pilothouse.cli.commands.list import time_of
 from pilothouse.cli.commands.status import signer_of
 from pilothouse.cli.connection import client_of
 from pilothouse.cli.exits import ExitStatus
 from pilothouse.cli.groups import options_of
+from pilothouse.cli.hints import typed
 from pilothouse.cli.output import Output, print_answer, print_lines
 from pilothouse.cli.releases import release_path
 from pilothouse.cli.terminal import in_a_cell
@@ -35,14 +38,14 @@ def is_dry_run(context: typer.Context) -> bool:
 def show_plan(context: typer.Context, name: str, body: dict[str, Any], output: Output) -> dict[str, Any]:
     """Plan the change, print the plan, and return it; ends the command with status 1 as ``print_plan`` does."""
     made: dict[str, Any] = client_of(context).call("POST", release_path(context, name, "plan"), body=body)
-    print_plan(made, output)
+    print_plan(context, made, output)
     return made
 
 
-def print_plan(plan: dict[str, Any], output: Output) -> None:
+def print_plan(context: typer.Context, plan: dict[str, Any], output: Output) -> None:
     """Print the plan; one that cannot be applied, or would fail in the cluster, ends the command with status 1."""
     if output is Output.TABLE:
-        print_lines(plan_lines(plan))
+        print_lines([*plan_lines(plan), *_end_lines(context, plan)])
     else:
         print_answer(plan, output)
     if plan["findings"] or plan["refusals"]:
@@ -83,8 +86,18 @@ def plan_lines(plan: dict[str, Any]) -> Iterator[str]:
     for text in plan["warnings"]:
         yield f"{'THE CLUSTER REFUSES' if text in plan['refusals'] else 'WARNING'}: {in_a_cell(reword(text))}"
     yield from (f"CANNOT BE APPLIED: {in_a_cell(reword(text))}" for text in plan["findings"])
-    if plan["refusals"] and not plan["findings"]:
-        yield f"it would fail half-way; to apply it all the same: pilothouse apply {plan['id']}"
+
+
+def _end_lines(context: typer.Context, plan: dict[str, Any]) -> Iterator[str]:
+    """Return what becomes of the plan, or can."""
+    if plan["operation_id"]:
+        yield f"it was applied: {typed(context, 'operation', 'show', plan['operation_id'])}"
+    elif datetime.fromisoformat(plan["expires_at"]) <= datetime.now(UTC):
+        yield f"it has expired at {time_of(plan['expires_at'])}; plan again"
     elif not plan["findings"]:
         yield f"digest {plan['digest']}, for --digest after a review; apply --dry-run prints all of this again"
-        yield f"apply just this, until {plan['expires_at'][:19]}Z, with: pilothouse apply {plan['id']}"
+        until, applies = time_of(plan["expires_at"]), typed(context, "apply", plan["id"])
+        if plan["refusals"]:
+            yield f"it would most likely fail half-way; to apply it all the same, until {until}: {applies}"
+        else:
+            yield f"apply just this, until {until}, with: {applies}"

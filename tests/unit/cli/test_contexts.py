@@ -223,9 +223,9 @@ def test_a_command_says_what_the_others_use_here_and_what_says_so(
 
     assert told() == {
         "url": ("http://127.0.0.1:8440", "default"),
-        "user": ("(nobody: not logged in)", "default"),
-        "project": ("(that of the credentials)", "default"),
-        "cluster": ("(the only one)", "default"),
+        "user": ("", "default"),
+        "project": ("", "default"),
+        "cluster": ("", "default"),
         "namespace": ("default", "default"),
     }
     keep(replace(HERE, project="shop"))

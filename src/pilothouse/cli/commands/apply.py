@@ -38,7 +38,7 @@ def apply(
     path = f"/api/v1/plans/{quote(plan_id, safe='')}"
     plan = client_of(context).call("GET", path)
     if dry_run:
-        print_plan(plan, output)
+        print_plan(context, plan, output)
         return
     body = {"digest": digest or plan["digest"]}
     operation = finish(context, start(context, "POST", f"{path}/apply", body), output)

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from pilothouse.cli.client import Credentials
 
 _COLUMNS = ("name", "value", "from")
+#: What people are told that counts if nothing is said.
+_EMPTY = {"user": "(nobody: not logged in)", "project": "(that of the credentials)", "cluster": "(the only one)"}
 
 
 def show_environment(context: typer.Context, *, output: As = Output.TABLE) -> None:
@@ -18,19 +20,15 @@ def show_environment(context: typer.Context, *, output: As = Output.TABLE) -> No
 
     The server is not asked. 'pilothouse list' shows whether it answers, and accepts the credentials.
     """
-    session = session_of(context)
-    own = session.context
+    session, own = session_of(context), session_of(context).context
+    project = origin_of(context, "in_project", "PILOTHOUSE_PROJECT_ID", own.project if own else "")
     rows = [
         ("url", session.client.url, origin_of(context, "server_url", "PILOTHOUSE_URL", own.url if own else "")),
         ("user", *_who(session.client.credentials)),
-        (
-            "project",
-            session.project or "(that of the credentials)",
-            origin_of(context, "in_project", "PILOTHOUSE_PROJECT_ID", own.project if own else ""),
-        ),
+        ("project", session.project, project if session.project else ""),
         (
             "cluster",
-            session.cluster or "(the only one)",
+            session.cluster,
             origin_of(context, "in_cluster", "PILOTHOUSE_CLUSTER", own.cluster if own else ""),
         ),
         (
@@ -39,7 +37,14 @@ def show_environment(context: typer.Context, *, output: As = Output.TABLE) -> No
             origin_of(context, "in_namespace", "PILOTHOUSE_NAMESPACE", own.namespace if own else ""),
         ),
     ]
-    named = [{"name": name, "value": value, "from": origin or "default"} for name, value, origin in rows]
+    named = [
+        {
+            "name": name,
+            "value": value or (_EMPTY.get(name, "") if output is Output.TABLE else ""),
+            "from": origin or "default",
+        }
+        for name, value, origin in rows
+    ]
     print_rows(named, _COLUMNS, output)
 
 
@@ -52,4 +57,4 @@ def _who(credentials: "Credentials") -> tuple[str, str]:
         return "(a token)", credentials.origin
     if credentials.access_key:
         return f"access key {credentials.access_key}", "--access-key or CLOUD_SDK_AK"
-    return "(nobody: not logged in)", ""
+    return "", ""

@@ -6,11 +6,10 @@ from pilothouse.cli.chart_options import Names, name_and_chart, name_options
 from pilothouse.cli.connection import session_of
 from pilothouse.cli.deploying import deploy, deploy_body, deploy_options, plan_deploy, require_chart
 from pilothouse.cli.groups import takes
-from pilothouse.cli.hints import typed
+from pilothouse.cli.hints import about_operation, typed
 from pilothouse.cli.layers import value_options
 from pilothouse.cli.output import As, Output
 from pilothouse.cli.plans import dry_run_options, is_dry_run
-from pilothouse.cli.wording import follow_hint
 from pilothouse.cli.writes import (
     check_options,
     detach_options,
@@ -49,9 +48,8 @@ def install(context: typer.Context, names: Names, *, output: As = Output.TABLE) 
     found = existing(context, name)
     if found is not None and found["revision"] and found["status"] not in {ReleaseStatus.UNINSTALLED, ""}:
         underway = found["operation"]
-        advice = (
-            follow_hint(underway["id"]) if underway else f"'{typed(context, Action.UPGRADE, name, chart)}' changes it"
-        )
+        changes = f"to change it: {typed(context, Action.UPGRADE, name, chart)}"
+        advice = about_operation(context, underway["id"]) if underway else changes
         raise InvalidRequest(
             f"cannot reuse a name that is still in use: {name} is {found['status']} in namespace "
             f"{session_of(context).namespace}; {advice}"

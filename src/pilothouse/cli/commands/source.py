@@ -126,7 +126,11 @@ def update(
     credentials = {"username": "", "password": ""} if anonymous else None
     again = ca_file is not None and known["username"] and not anonymous and sys.stdin.isatty()
     if username or password_stdin or again:
-        what = f"Password of {known['username']}, for hosts of the other authorities, too" if again else "Password"
+        what = (
+            f"Password of {username or known['username']}, for hosts of the other authorities, too"
+            if again
+            else "Password"
+        )
         password = ask(what, from_stdin=password_stdin)
         credentials = {"username": username or known["username"], "password": password}
     body = {

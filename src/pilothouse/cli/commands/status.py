@@ -29,11 +29,15 @@ def show_status(context: typer.Context, name: Name, *, revision: Revision = None
     try:
         found = client_of(context).call("GET", release_path(context, name, revision=revision))
     except ServerRefused as error:
-        if error.status != HTTPStatus.NOT_FOUND or not (hint := elsewhere(context, name)):
+        hint = ""
+        with suppress(PilothouseError):  # such as for who may list none
+            hint = elsewhere(context, name) if error.status == HTTPStatus.NOT_FOUND and revision is None else ""
+        if not hint:
             raise
         raise PilothouseError(f"{error}; {hint}") from error
     if output is Output.TABLE:
-        print_lines(status_lines(context, {**found, "operation": _underway(context, found["operation"])}))
+        shown = {**found, "operation": _underway(context, found["operation"])}
+        print_lines(status_lines(context, shown, newest=revision is None))
     else:
         print_answer(found, output)
 
@@ -87,8 +91,8 @@ def _chart_lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"VERIFIED: {signer_of(verified)}"
 
 
-def status_lines(context: typer.Context, found: dict[str, Any]) -> Iterator[str]:
-    """Return what is told of a release, line by line."""
+def status_lines(context: typer.Context, found: dict[str, Any], *, newest: bool = True) -> Iterator[str]:
+    """Return what is told of a release, line by line; ``newest``: of its newest revision, which alone can be locked."""
     yield f"NAME: {found['name']}"
     yield f"LAST DEPLOYED: {time_of(found['updated_at'])}"
     yield f"CLUSTER: {found['cluster_name']}"
@@ -112,7 +116,7 @@ def status_lines(context: typer.Context, found: dict[str, Any]) -> Iterator[str]
     if underway := found["operation"]:
         yield f"IN PROGRESS: {underway['action']} {underway['state']}: {underway['text']}"
         yield f"  follow it with: {typed(context, 'operation', 'follow', underway['id'])}"
-    elif found["status"] in UNSETTLED:
+    elif newest and found["status"] in UNSETTLED:
         yield "LOCKED: what began this is no operation of this server; it may be at work elsewhere, or dead"
         yield f"  if it is dead: {typed(context, 'release', 'unlock', found['name'], '--reason', 'TEXT')}"
     if found["problem"]:

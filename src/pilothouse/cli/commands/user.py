@@ -1,7 +1,7 @@
 """``pilothouse user …``: users of a running server, their passwords and roles."""
 
 import re
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 import typer
@@ -14,6 +14,9 @@ from pilothouse.cli.output import As, Output, print_answer, print_rows
 from pilothouse.cli.passwords import FromStdin, ask
 from pilothouse.cli.terminal import echo
 from pilothouse.errors import InvalidRequest, PilothouseError
+
+if TYPE_CHECKING:
+    from pilothouse.cli.client import Client, ServerRefused
 
 app = connected_group("Users, their passwords and roles.")
 
@@ -49,18 +52,31 @@ def add(
     """Create a user. Without --password-stdin a password is generated and shown once."""
     project_id = projects.id_of(context, project) if project else None
     password = ask("Password", from_stdin=True) if password_stdin else None
+    from pilothouse.cli.client import ServerRefused
+
     client = client_of(context)
     row = client.call("POST", "/api/v1/users", body={"name": name, "password": password})
     if role:
         body = {"role": role, "project_id": project_id}
         try:
             row = {**row, **client.call("POST", f"/api/v1/users/{row['id']}/roles", body=body)}
-        except PilothouseError as error:
-            client.call("DELETE", f"/api/v1/users/{row['id']}")  # nobody has seen its password
-            raise PilothouseError(f"no user was created: {error}") from error
+        except ServerRefused as error:
+            raise _without_user(client, row, error) from error
     _print(row, output)
     if output is Output.TABLE and row["password"]:
         echo(f"password  {row['password']}  (shown only now)")
+
+
+def _without_user(client: "Client", row: dict[str, Any], error: "ServerRefused") -> PilothouseError:
+    """Remove a new user whose role was refused, and return what to say; its password if it has to stay."""
+    try:
+        client.call("DELETE", f"/api/v1/users/{row['id']}")
+    except PilothouseError as left:
+        password = f", with the password {row['password']}" if row["password"] else ""
+        return PilothouseError(
+            f"{error}; the user {row['name']} is there without that role{password}, as it could not be removed: {left}"
+        )
+    return PilothouseError(f"no user was created: {error}")
 
 
 @app.command("show")
