@@ -112,7 +112,7 @@ def test_the_cluster_of_a_context_is_looked_up(server: RunningServer, run: Run, 
 def test_a_wrong_password_leaves_no_context_and_is_not_repeated(server: RunningServer, run: Run, tmp_path: Path):
     done = run("login", server.url, "--password-stdin", typed="a wrong secret\n")
 
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (3, "")
     assert "The username or password is wrong." in done.stderr
     assert "a wrong secret" not in done.stderr
     assert not file_of(tmp_path).exists()

@@ -81,6 +81,28 @@ def test_every_command_is_run_or_says_why_not():
 
 
 @pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize("page", ["docs/quickstart.md"])
+def test_the_quickstart_can_be_typed_again(
+    page: str,
+    own_server: tuple[RunningServer, Path],
+    kubernetes: RunningCluster,
+    make_namespace: Callable[[], str],
+    tmp_path: Path,
+):
+    server, folder = own_server
+    made = server.send("POST", "/api/v1/projects", json_body={"name": "a-second-project"})
+    assert made.status_code == 201, made.text
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:{kubernetes.helm.parent}:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "PILOTHOUSE_URL": server.url,
+    }
+    typed = script(page).replace("http://127.0.0.1:8440", server.url).replace("project01", make_namespace())
+    for _ in range(2):
+        run_typed(typed, environment, folder)
+
+
+@pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize("page", RUN)
 def test_the_commands_of_a_page_do_what_it_says(
     *,
@@ -120,28 +142,6 @@ def test_the_commands_of_a_page_do_what_it_says(
         api = Client(config=KubeConfig.from_file(kubernetes.kubeconfig), trust_env=False)
         api.delete(Namespace, namespace)
         api.close()
-
-
-@pytest.mark.usefixtures("registered")
-@pytest.mark.parametrize("page", ["docs/quickstart.md"])
-def test_the_quickstart_can_be_typed_again(
-    page: str,
-    own_server: tuple[RunningServer, Path],
-    kubernetes: RunningCluster,
-    make_namespace: Callable[[], str],
-    tmp_path: Path,
-):
-    server, folder = own_server
-    made = server.send("POST", "/api/v1/projects", json_body={"name": "a-second-project"})
-    assert made.status_code == 201, made.text
-    environment = {
-        "PATH": f"{Path(sys.executable).parent}:{kubernetes.helm.parent}:{os.environ['PATH']}",
-        "HOME": str(tmp_path),
-        "PILOTHOUSE_URL": server.url,
-    }
-    typed = script(page).replace("http://127.0.0.1:8440", server.url).replace("project01", make_namespace())
-    for _ in range(2):
-        run_typed(typed, environment, folder)
 
 
 def run_typed(typed: str, environment: dict[str, str], folder: Path) -> None:
