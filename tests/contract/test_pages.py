@@ -98,8 +98,12 @@ def test_the_quickstart_can_be_typed_again(
         "PILOTHOUSE_URL": server.url,
     }
     typed = script(page).replace("http://127.0.0.1:8440", server.url).replace("project01", make_namespace())
-    for _ in range(2):
-        run_typed(typed, environment, folder)
+    try:
+        for _ in range(2):
+            run_typed(typed, environment, folder)
+    finally:
+        removed = server.send("DELETE", f"/api/v1/projects/{made.json()['id']}")
+    assert removed.status_code == 204, removed.text
 
 
 @pytest.mark.usefixtures("registered")
