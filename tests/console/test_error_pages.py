@@ -8,6 +8,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.console.test_plan_pages import fits
 from tests.support.browsers import Visit, visit
+from tests.support.chart_sources import Repository
 from tests.support.servers import RunningServer
 from tests.support.users import PASSWORD, add_person
 
@@ -71,6 +72,21 @@ def test_an_empty_text_is_shown_as_one(person: Visit, server: RunningServer, nam
     expect(page.locator("table.fields tr", has_text="/text").locator(".old").last).to_have_text('""')
 
 
+def end_sessions(browser: Browser, server: RunningServer) -> None:
+    """Ends all sessions of the administrator from another browser."""
+    with visit(browser, server) as elsewhere:
+        elsewhere.log_in()
+        elsewhere.page.goto("/console/account")
+        elsewhere.page.get_by_role("button", name="Log out everywhere").click()
+        expect(elsewhere.page.get_by_role("heading", name="Log in")).to_be_visible()
+
+
+def log_in_again(person: Visit, server: RunningServer) -> None:
+    person.page.get_by_label("Name", exact=True).fill("admin")
+    person.page.get_by_label("Password").fill(server.password)
+    person.page.get_by_role("button", name="Log in").click()
+
+
 def test_a_form_that_was_kept_is_told_in_the_words_of_its_page(
     person: Visit, browser: Browser, server: RunningServer, namespace: str, install: Callable[[str], None]
 ):
@@ -78,19 +94,54 @@ def test_a_form_that_was_kept_is_told_in_the_words_of_its_page(
     page = person.page
     person.open_release(namespace, "kept", "/uninstall")
     page.get_by_label(re.compile("to confirm")).fill("kept")
-    with visit(browser, server) as elsewhere:
-        elsewhere.log_in()
-        elsewhere.page.goto("/console/account")
-        elsewhere.page.get_by_role("button", name="Log out everywhere").click()
-        expect(elsewhere.page.get_by_role("heading", name="Log in")).to_be_visible()
+    end_sessions(browser, server)
     page.get_by_role("button", name="Uninstall", exact=True).click()
-    page.get_by_label("Name", exact=True).fill("admin")
-    page.get_by_label("Password").fill(server.password)
-    page.get_by_role("button", name="Log in").click()
+    log_in_again(person, server)
     facts = page.locator("main .facts")
     expect(facts).to_contain_text("Uninstall")
     expect(facts).to_contain_text(f"test / {namespace} / kept")
     expect(facts).to_contain_text("To confirm")
+    expect(facts).to_contain_text(re.compile(rf"Project\s*{person.home.rpartition('/')[2]}"))
     for raw in ("seen", "/console/"):
         expect(facts).not_to_contain_text(raw)
     fits(person)
+
+
+def test_a_plan_whose_apply_was_kept_is_named_and_the_way_back_leads_to_it(
+    person: Visit, browser: Browser, server: RunningServer, namespace: str, install: Callable[[str], None]
+):
+    install("kept")
+    page = person.page
+    person.open_release(namespace, "kept", "/uninstall")
+    page.get_by_role("button", name="Plan it").click()
+    page.get_by_label("Type kept to confirm").fill("kept")
+    plan = page.url
+    end_sessions(browser, server)
+    page.get_by_role("button", name="Uninstall kept").click()
+    log_in_again(person, server)
+    facts = page.locator("main .facts")
+    expect(facts).to_contain_text("Apply a plan")
+    expect(facts).to_contain_text(f"plan {plan.rpartition('/')[2]}")
+    expect(page.get_by_role("button", name="Send it now")).to_have_class("danger solid")
+    page.get_by_role("link", name="Back to the form").click()
+    expect(page).to_have_url(plan)
+    expect(page.get_by_label("Type kept to confirm")).to_be_visible()
+    assert server.show(namespace, "kept").json()["status"] == "DEPLOYED"
+
+
+def test_what_acts_at_once_is_not_told_as_a_plan_after_the_log_in(
+    person: Visit, browser: Browser, server: RunningServer, source: tuple[str, Repository]
+):
+    page = person.page
+    page.goto(f"{person.home}/sources/{source[0]}")
+    page.locator("#change").get_by_text("Change this source").click()
+    page.locator("#change").get_by_label("Synchronised").select_option(label="every day")
+    end_sessions(browser, server)
+    page.get_by_role("button", name="Change the source").click()
+    log_in_again(person, server)
+    facts = page.locator("main .facts")
+    expect(facts).to_contain_text("Change a source")
+    expect(facts).to_contain_text(source[0])
+    expect(facts).not_to_contain_text("Plan a change")
+    page.get_by_role("link", name="Back to the form").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text(source[0])

@@ -10,7 +10,7 @@ from pilothouse.console import csrf
 from pilothouse.console.faults import name_fields
 from pilothouse.console.rendering import is_partial, page
 from pilothouse.console.requests import base, caller_of, read_fields, read_form, root, see_other, too_long
-from pilothouse.console.resumed import tell_action, tell_kept, tell_place
+from pilothouse.console.resumed import tell_form, tell_kept
 from pilothouse.console.session import drop_session, session_of, set_session
 from pilothouse.console.texts import Texts, gettext, gettext_noop
 from pilothouse.errors import Busy, Forbidden, InvalidRequest, NotAuthenticated, PilothouseError
@@ -104,11 +104,7 @@ async def log_in(request: Request) -> Response:
     if kept:
         request.scope["state"]["caller"] = opened.caller
         proof = csrf.issue(opened.text)
-        said: dict[str, Any] = {
-            "action": tell_action(next_path),
-            "place": tell_place(next_path),
-            "told": tell_kept(kept),
-        }
+        said: dict[str, Any] = {"form": tell_form(next_path, kept), "told": tell_kept(kept)}
         response = await page(request, "resume.html", **said, target=next_path, kept=kept, proof=proof)
     else:
         response = see_other(f"{root()}{next_path}" if next_path else f"{base()}/")

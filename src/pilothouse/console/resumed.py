@@ -1,66 +1,169 @@
 """What a form that was kept through a log-in would do, in words: its action, what it is for, and its fields."""
 
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
 from pilothouse.console.faults import LABELS
 from pilothouse.console.plan_words import OPTIONS
 from pilothouse.console.texts import Texts, gettext, gettext_noop
+from pilothouse.http.middleware.session import CONSOLE
 from pilothouse.states import Action
 
-#: By the last part of the path that it was sent to.
+_RELEASE: Final = "/releases/{cluster}/{namespace}/{name}"
+_USER: Final = "/access/users/{user}"
+_GROUP: Final = "/access/groups/{group}"
+_POLICY: Final = "/access/policies/{policy}"
+#: By the route that it is sent to, and what its button says if that has several.
 _ACTIONS: Final = Texts({
-    "apply": gettext_noop("Apply a plan"),
-    "attachments": gettext_noop("Attach a policy"),
-    "bulk": gettext_noop("Change several releases"),
-    "cancel": gettext_noop("Cancel an operation"),
-    "change": gettext_noop("Plan a change"),
-    "clusters": gettext_noop("Add a cluster"),
-    "delete": gettext_noop("Delete"),
-    "document": gettext_noop("Change a policy"),
-    "groups": gettext_noop("Add a group"),
-    Action.INSTALL: gettext_noop("Plan an install"),
-    "keys": gettext_noop("Keys"),
-    "policies": gettext_noop("Add a policy"),
-    "remove": gettext_noop("Remove"),
-    "roles": gettext_noop("Grant a role"),
-    Action.ROLLBACK: gettext_noop("Roll back"),
-    "sources": gettext_noop("Add a source"),
-    "state": gettext_noop("Enable or disable a user"),
-    "sync": gettext_noop("Synchronise a source"),
-    Action.UNINSTALL: gettext_noop("Uninstall"),
-    "unlock": gettext_noop("Unlock"),
-    "users": gettext_noop("Add a user"),
-    "wall": gettext_noop("Change a wall"),
-    "withdraw": gettext_noop("Withdraw a role"),
+    "/access/groups": gettext_noop("Add a group"),
+    f"{_GROUP}/delete": gettext_noop("Delete a group"),
+    f"{_GROUP}/roles": gettext_noop("Grant a role to a group"),
+    f"{_GROUP}/roles/withdraw": gettext_noop("Withdraw a role of a group"),
+    "/access/policies": gettext_noop("Add a policy"),
+    f"{_POLICY}/attachments": gettext_noop("Attach a policy"),
+    f"{_POLICY}/attachments/remove": gettext_noop("Detach a policy"),
+    f"{_POLICY}/delete": gettext_noop("Delete a policy"),
+    f"{_POLICY}/document": gettext_noop("Change a policy"),
+    "/access/users": gettext_noop("Add a user"),
+    f"{_USER}/delete": gettext_noop("Delete a user"),
+    f"{_USER}/roles": gettext_noop("Grant a role to a user"),
+    f"{_USER}/roles/withdraw": gettext_noop("Withdraw a role of a user"),
+    f"{_USER}/state": gettext_noop("Enable or disable a user"),
+    f"{_USER}/state?disable": gettext_noop("Disable a user"),
+    f"{_USER}/state?enable": gettext_noop("Enable a user"),
+    "/charts": gettext_noop("Upload a chart"),
+    "/clusters": gettext_noop("Add a cluster"),
+    "/clusters/{cluster}/kubeconfig": gettext_noop("Replace the kubeconfig of a cluster"),
+    "/clusters/{cluster}/remove": gettext_noop("Remove a cluster"),
+    "/clusters/{cluster}/wall": gettext_noop("Set or change the wall of a cluster"),
+    "/clusters/{cluster}/wall/remove": gettext_noop("Remove the wall of a cluster"),
+    "/install": gettext_noop("Plan an install"),
+    "/operations/{operation}/cancel": gettext_noop("Cancel an operation"),
+    "/plans/{plan}/apply": gettext_noop("Apply a plan"),
+    f"{_RELEASE}/change": gettext_noop("Plan a change"),
+    f"{_RELEASE}/rollback": gettext_noop("Roll back"),
+    f"{_RELEASE}/uninstall": gettext_noop("Uninstall"),
+    f"{_RELEASE}/unlock": gettext_noop("Unlock"),
+    "/releases/bulk": gettext_noop("Change several releases"),
+    f"/releases/bulk?{Action.ROLLBACK}": gettext_noop("Roll back several releases"),
+    f"/releases/bulk?{Action.UNINSTALL}": gettext_noop("Uninstall several releases"),
+    "/sources": gettext_noop("Add a source"),
+    "/sources/{source}/change": gettext_noop("Change a source"),
+    "/sources/{source}/delete": gettext_noop("Remove a source"),
+    "/sources/{source}/sync": gettext_noop("Synchronise a source"),
+    "/verification/keys": gettext_noop("Change whose signatures count"),
+    "/verification/policy": gettext_noop("Change which charts are taken"),
+})  # fmt: skip
+#: Of a person, below the page of the account or of a user.
+_OF_PERSON: Final = Texts({
+    "/keys": gettext_noop("Make an access key"),
+    "/keys/change": gettext_noop("Change an access key"),
+    "/keys/change?delete": gettext_noop("Delete an access key"),
+    "/keys/change?disable": gettext_noop("Disable an access key"),
+    "/keys/change?enable": gettext_noop("Enable an access key"),
+    "/password": gettext_noop("Set another password"),
+    "/sessions/end": gettext_noop("End a session"),
+    "/sessions/end-all": gettext_noop("End all sessions"),
+    "/tokens/end": gettext_noop("End a token"),
+})  # fmt: skip
+#: Things that are named by an id, which says little by itself.
+_BY_ID: Final = Texts({
+    "group": gettext_noop("group %(id)s"),
+    "operation": gettext_noop("operation %(id)s"),
+    "plan": gettext_noop("plan %(id)s"),
+    "policy": gettext_noop("policy %(id)s"),
+    "user": gettext_noop("user %(id)s"),
 })  # fmt: skip
 _FIELDS: Final = Texts({
+    "end_keys": gettext_noop("Disable the access keys too"),
     "hooks": gettext_noop("Run hooks"),
     "keep": gettext_noop("Keep what is installed so far"),
+    "key": gettext_noop("Access key"),
+    "no_ca": gettext_noop("Only what the system trusts from now on"),
+    "no_credentials": gettext_noop("No user name and password any more"),
     "plan": gettext_noop("Only plan it"),
     "releases": gettext_noop("Releases"),
+    "session": gettext_noop("Session"),
 })  # fmt: skip
 #: What only the page knows, and says nothing to people.
-_HIDDEN: Final = frozenset({"once", "seen", "shown", "digest", "csrf"})
-#: The parts of an address that name one thing, and how many names it has.
-_NAMES: Final = {"releases": 3, "clusters": 1, "sources": 1}
+_HIDDEN: Final = frozenset({"once", "seen", "shown", "shown_sync_seconds", "shown_username", "digest", "csrf"})
+#: What is not undone, by the last part of the path or what the button says.
+_DESTROYS: Final = frozenset({"delete", "disable", "end-all", "remove", Action.UNINSTALL.value, "unlock"})
+#: Where the form stands that is sent to a route, if neither there nor on the page of what the route is of.
+_PAGES: Final = {
+    "/access/groups": "/access/groups",
+    "/access/policies": "/access/policies",
+    "/clusters": "/clusters/new",
+    "/releases/bulk": "/releases",
+}
+_ADDRESS: Final = re.compile(rf"{CONSOLE}(?:/p/(?P<project>[^/]+))?(?P<rest>/.+)")
 
 
-def tell_action(path: str) -> str:
-    """Return what a form sent there does."""
-    last = path.partition("?")[0].rpartition("/")[2]
-    return _ACTIONS.get(last) or gettext("Send the form")
+@dataclass(frozen=True)
+class Told:
+    """What a form does, for what and in which project; ``destroys``: what it does is not undone.
+
+    ``page``: the address of the page that it stands on.
+    """
+
+    action: str
+    place: str
+    project: str
+    destroys: bool
+    page: str
 
 
-def tell_place(path: str) -> str:
-    """Return the release, cluster or source that the path is of; empty for others."""
-    parts = [unquote(one) for one in path.partition("?")[0].split("/")]
-    for kind, count in _NAMES.items():
-        if kind in parts and len(parts) > parts.index(kind) + count + 1:
-            at = parts.index(kind) + 1
-            return " / ".join(parts[at : at + count])
-    return ""
+def tell_form(path: str, kept: Mapping[str, str]) -> Told:
+    """Return what a form with these fields does when it is sent there; what is not known is told by its path."""
+    whole = path.partition("?")[0]
+    found = _ADDRESS.fullmatch(whole)
+    rest, project = (found["rest"], unquote(found["project"] or "")) if found is not None else (whole, "")
+    do = kept.get("do", "")
+    sure = "confirm" in kept or not {rest.rpartition("/")[2], do}.isdisjoint(_DESTROYS)
+    destroys = sure and "plan" not in kept
+    for route, pattern in _PATTERNS.items():
+        if match := pattern.fullmatch(rest):
+            action = _find_action(f"{route}?{do}") or _find_action(route)
+            page = _find_page(route, rest)
+            address = path if page == rest else f"{whole.removesuffix(rest)}{page}"
+            return Told(action, _tell_place(route, match.groupdict()), project, destroys, address)
+    return Told(gettext("Send the form"), unquote(whole), project, destroys, path)
+
+
+def _find_action(route: str) -> str:
+    for page in ("/account", _USER):
+        if found := _OF_PERSON.get(route.removeprefix(page)):
+            return found
+    return _ACTIONS.get(route, "")
+
+
+def _find_page(route: str, rest: str) -> str:
+    if route.startswith((_RELEASE, "/operations/")):
+        return rest
+    last = max((at for at, part in enumerate(route.split("/")) if part.startswith("{")), default=1)
+    return _PAGES.get(route) or "/".join(rest.split("/")[: last + 1])
+
+
+def _tell_place(route: str, names: Mapping[str, str]) -> str:
+    if route.startswith("/account/"):
+        return gettext("your account")
+    return " / ".join(
+        _BY_ID[kind] % {"id": unquote(name)} if kind in _BY_ID else unquote(name) for kind, name in names.items()
+    )
+
+
+def _compile(route: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\{([a-z]+)\}", r"(?P<\1>[^/]+)", route))
+
+
+_PATTERNS: Final = {
+    route: _compile(route)
+    for route in (*_ACTIONS, *(f"{page}{one}" for page in ("/account", _USER) for one in _OF_PERSON))
+    if "?" not in route
+}
 
 
 def tell_kept(kept: Mapping[str, str]) -> list[tuple[str, str]]:
