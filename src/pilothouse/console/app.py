@@ -126,7 +126,7 @@ async def _explain(request: Request, error: Exception) -> Response:
     if not isinstance(error, PilothouseError):
         raise error
     refused = refusal(request, error)
-    heading, advice, may_help = words.explain(error)
+    heading, advice, may_help = words.explain(error, is_write=request.method == "POST")
     return await page(
         request,
         "error.html",

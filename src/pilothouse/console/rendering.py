@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -93,7 +94,8 @@ async def page(
     page with the form if nothing is said.
     """
     problem, again = refused.text if refused is not None else "", asked_by or _asked_by(request)
-    values = {**_shared(request), "problem": problem, "faults": Faults(problem), "asked_by": again, **context}
+    told = {"problem": problem, "unsure": problem if refused is not None and refused.unsure else ""}
+    values = {**_shared(request), **told, "faults": Faults(problem), "asked_by": again, **context}
     text = await _render(template, values)
     if refused is None:
         return HTMLResponse(text, status_code=status_code, headers=HEADERS)
@@ -105,7 +107,7 @@ def refusal(request: Request, error: PilothouseError) -> Refusal:
     if isinstance(error, NotAuthenticated):
         raise error
     note_denial(request, error)
-    refused = refuse(error)
+    refused = replace(refuse(error), unsure=request.method == "POST" and words.may_be_done(error))
     return name_fields(refused, error, lambda text: plan_words.name_options(text.removeprefix(f"{REFUSED}: ")))
 
 
@@ -163,6 +165,7 @@ def _shared(request: Request) -> dict[str, Any]:
         "new_csrf": lambda: csrf.issue(session) if session else "",
         "request_id": request.scope["state"].get("request_id", ""),
         "asked_by": "",
+        "unsure": "",
     }
 
 

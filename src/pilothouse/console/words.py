@@ -197,6 +197,19 @@ _ERRORS: Final[dict[type[PilothouseError], tuple[str, str, bool]]] = {
             False,
         ),
     ),
+    errors.HelmError: (
+        gettext_noop("Helm cannot do this"),
+        gettext_noop("What stands here comes from the chart, its values or the release. Mend it there, and try again."),
+        False,
+    ),
+    errors.CorruptRelease: (
+        gettext_noop("The release cannot be read"),
+        gettext_noop(
+            "What is stored of it in the cluster is damaged, or was not written by Helm. Mend or delete what stands "
+            "here, then try again."
+        ),
+        True,
+    ),
     errors.QuotaExceeded: (
         gettext_noop("There is no room for more"),
         gettext_noop("Remove what is not needed any more, or ask who runs the server for a larger limit."),
@@ -211,6 +224,22 @@ _ERRORS: Final[dict[type[PilothouseError], tuple[str, str, bool]]] = {
         ),
     ),
 }
+#: What to do instead about an error of a form: it may have come after the work, as when a connection breaks at the end.
+_UNSURE: Final[dict[type[PilothouseError], str]] = {
+    errors.TransactionConflict: "",
+    errors.DatabaseUnavailable: gettext_noop(
+        "It is not known whether it was done: look before you send it again. If the database stays away, tell who runs "
+        "the server."
+    ),
+    errors.ClusterUnavailable: gettext_noop(
+        "It is not known whether it was done: look when the cluster is back, before you send it again. The cluster's "
+        "own page checks the connection."
+    ),
+}
+_OTHER_UNSURE: Final = gettext_noop(
+    "It is no fault of yours. It is not known whether it was done: look before you send it again. If it stays, give "
+    "the request below to who runs the server."
+)
 _OTHER_ERROR: Final = (
     gettext_noop("The server failed"),
     gettext_noop("It is no fault of yours. Try again; if it stays, give the request below to who runs the server."),
@@ -225,10 +254,22 @@ _DISABLED: Final = Word("Disabled", "idle", "ban")
 _LONGEST: Final = 60
 
 
-def explain(error: PilothouseError) -> tuple[str, str, bool]:
-    """Return what kind of error it is, what to do about it, and whether the same may work when it is tried again."""
-    heading, advice, may_help = next((said for kind, said in _ERRORS.items() if isinstance(error, kind)), _OTHER_ERROR)
+def explain(error: PilothouseError, *, is_write: bool = False) -> tuple[str, str, bool]:
+    """Return what kind of error it is, what to do about it, and whether the same may work when it is tried again.
+
+    ``is_write``: a form was sent, and may have been carried out before the error came.
+    """
+    found = next((said for kind, said in _ERRORS.items() if isinstance(error, kind)), None)
+    heading, advice, may_help = found or _OTHER_ERROR
+    if is_write:
+        unsure = next((said for kind, said in _UNSURE.items() if isinstance(error, kind)), "")
+        advice = unsure or (advice if found else _OTHER_UNSURE)
     return translate(heading), translate(advice), may_help
+
+
+def may_be_done(error: PilothouseError) -> bool:
+    """Return True if a form may have been carried out although it ended with the error."""
+    return isinstance(error, errors.DatabaseUnavailable) and not isinstance(error, errors.TransactionConflict)
 
 
 def status(word: str, *, moving: bool = True) -> Word:

@@ -72,13 +72,17 @@ def error_body(code: str, message: str) -> bytes:
 
 @dataclass(frozen=True)
 class Refusal:
-    """What a client is told of a domain error, as JSON or on a page; ``fields``: at which fields of a page's form."""
+    """What a client is told of a domain error, as JSON or on a page; ``fields``: at which fields of a page's form.
+
+    ``unsure``: the form may have been carried out.
+    """
 
     status: int
     code: str
     text: str
     headers: dict[str, str]
     fields: Mapping[str, str] = field(default_factory=dict)
+    unsure: bool = False
 
 
 def refuse(error: errors.PilothouseError) -> Refusal:

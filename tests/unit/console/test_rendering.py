@@ -9,8 +9,8 @@ import pytest
 from starlette.requests import Request
 
 from pilothouse.console.app import _explain
-from pilothouse.console.rendering import environment, fragment, page
-from pilothouse.errors import Busy
+from pilothouse.console.rendering import environment, fragment, page, refusal
+from pilothouse.errors import Busy, DatabaseUnavailable, TransactionConflict
 from pilothouse.services.releases.differences import RevisionDiff
 from pilothouse.services.releases.manifest_diff import ObjectDifference
 from pilothouse.settings import Settings
@@ -29,6 +29,25 @@ async def test_a_page_says_when_to_come_again_and_hides_secrets():
     assert answer.headers["content-security-policy"]
     assert b"too much" in answer.body
     assert b"hunter2" not in answer.body
+
+
+LOGIN: dict[str, Any] = {
+    "next_path": "", "kept": {}, "typed": {"name": "", "account": ""}, "told": "", "providers": [], "caller": None
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "unsure"), [("GET", False), ("POST", True)])
+async def test_an_error_that_may_have_come_after_the_work_is_told_so(method: str, *, unsure: bool):
+    request = request_of()
+    request.scope["method"] = method
+    error = DatabaseUnavailable("PostgreSQL does not answer")
+    whole = bytes((await _explain(request, error)).body).decode()
+    assert ("It is not known whether it was done" in whole, "Nothing was changed" in whole) == (unsure, not unsure)
+    beside = await page(request, "login.html", refused=refusal(request, error), **LOGIN)
+    text = bytes(beside.body).decode()
+    assert ("It is not known whether it was done" in text, "Not logged in" in text) == (unsure, not unsure)
+    conflict = await page(request, "login.html", refused=refusal(request, TransactionConflict("again")), **LOGIN)
+    assert b"Not logged in" in conflict.body
 
 
 SAID: dict[str, Any] = {"problem": "x", "ours": False, "heading": "Wrong", "advice": "Do", "again": "", "came_from": ""}

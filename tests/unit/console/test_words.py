@@ -56,6 +56,9 @@ def test_values_are_told_without_the_names_that_go_gives_them():
         (errors.TransactionConflict("x"), "Somebody changed the same thing at this moment", True),
         (errors.DatabaseUnavailable("x"), "The server's database does not answer", True),
         (errors.InvalidSource("x"), "This cannot be done as it was asked", False),
+        (errors.HelmError("x", kind="HelmRenderError"), "Helm cannot do this", False),
+        (errors.CorruptRelease("x"), "The release cannot be read", True),
+        (errors.EngineTimeout("x"), "The server failed", True),
         (errors.DamagedRow("x"), "The server failed", True),
     ],
 )
@@ -63,3 +66,30 @@ def test_an_error_is_told_by_its_kind(error: errors.PilothouseError, heading: st
     told = words.explain(error)
     assert (told[0], told[2]) == (heading, may_help)
     assert told[1].endswith(".")
+
+
+UNKNOWN = "It is not known whether it was done"
+
+
+@pytest.mark.parametrize(
+    ("error", "unknown"),
+    [
+        (errors.DatabaseUnavailable("x"), True),
+        (errors.ClusterUnavailable("x"), True),
+        (errors.EngineTimeout("x"), True),
+        (errors.TransactionConflict("x"), False),
+        (errors.HelmError("x", kind="HelmRenderError"), False),
+        (errors.PlanMoved("x"), False),
+        (errors.Busy("x"), False),
+    ],
+)
+def test_a_form_that_may_have_been_carried_out_is_not_told_as_undone(error: errors.PilothouseError, *, unknown: bool):
+    heading, advice, _ = words.explain(error, is_write=True)
+    assert (UNKNOWN in advice, heading) == (unknown, words.explain(error)[0])
+    assert not unknown or "Nothing was changed" not in advice
+    assert UNKNOWN not in words.explain(error)[1]
+
+
+def test_what_is_no_fault_of_the_server_is_not_told_as_one():
+    for error in (errors.HelmError("x", kind="HelmRenderError"), errors.CorruptRelease("x")):
+        assert "no fault of yours" not in words.explain(error)[1]
