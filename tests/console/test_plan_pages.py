@@ -70,6 +70,26 @@ def test_an_uninstall_by_a_plan_takes_the_name_too(
     OneRelease(server, namespace, "web", helm_cli).gone()
 
 
+def test_a_wrong_name_for_a_plan_that_was_applied_meanwhile_is_told_although_there_is_no_form(
+    person: Visit, server: RunningServer, namespace: str, helm_cli: HelmCommand, install: Callable[[str], None]
+):
+    install("web")
+    page = person.page
+    person.open_release(namespace, "web", "/uninstall")
+    page.get_by_role("button", name="Plan it").click()
+    digest = page.locator("input[name=digest]").input_value()
+    plan = page.url.rpartition("/")[2]
+    answer = server.send("POST", f"/api/v1/plans/{plan}/apply", json_body={"digest": digest})
+    assert answer.status_code in {200, 201, 202}, answer.text
+    OneRelease(server, namespace, "web", helm_cli).gone()
+    page.get_by_label("Type web to confirm").fill("wob")
+    page.get_by_role("button", name="Uninstall web").click()
+    expect(page.get_by_role("alert")).to_contain_text("type the release's name, web, to uninstall it")
+    expect(page.get_by_role("alert")).to_have_count(1)
+    expect(page.locator("main")).to_contain_text("It was applied.")
+    fits(person)
+
+
 def refused_plan(person: Visit, server: RunningServer, namespace: str) -> Page:
     """Plans a Service whose port has a name that the API server does not take, which only a dry run tells."""
     chart = upload(server, build_chart("refused", templates={"s.yaml": SERVICE, "c.yaml": config_map_template()},

@@ -9,6 +9,7 @@ import pytest
 from starlette.requests import Request
 
 from pilothouse.console.app import _explain
+from pilothouse.console.faults import Faults
 from pilothouse.console.rendering import environment, fragment, page, refusal
 from pilothouse.errors import Busy, DatabaseUnavailable, TransactionConflict
 from pilothouse.services.releases.differences import RevisionDiff
@@ -105,3 +106,19 @@ async def test_an_answer_to_a_form_names_the_page_of_the_form(method: str, refer
     answer = await page(asked, "error.html", code="x", **SAID)
     found = re.search(rb'data-asked-by="([^"]*)"', answer.body)
     assert (found[1].decode() if found is not None else "") == told
+
+
+@pytest.mark.parametrize(
+    ("marks", "found"),
+    [
+        ('"keys"', ' aria-invalid="true" aria-describedby="fault-keys"'),
+        ('"keys", "keys-hint"', ' aria-invalid="true" aria-describedby="keys-hint fault-keys"'),
+        ('"keys", "keys-hint", false', ' aria-describedby="keys-hint"'),
+        ('"name", "name-hint"', ' aria-describedby="name-hint"'),
+        ('"name"', ""),
+        ('"keys", on=false', ""),
+    ],
+)
+def test_a_field_is_described_by_its_hint_and_by_what_is_wrong_with_it(marks: str, found: str):
+    text = f'{{% import "parts.html" as parts with context %}}{{{{ parts.marks({marks}) }}}}'
+    assert environment().from_string(text).render(faults=Faults("bad", {"keys": "bad"})) == found
