@@ -1,15 +1,19 @@
 """A source that is changed on its page, and what of it was refused."""
 
 import re
+import uuid
+from collections.abc import Iterator
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.console.test_plan_pages import fits
 from tests.support.browsers import Visit
-from tests.support.chart_sources import Repository
+from tests.support.chart_sources import Repository, added
 from tests.support.servers import RunningServer
 from tests.support.signing import pgp_key
 
+OTHER_CA = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"
 SIGNER = pgp_key("signer")
 
 
@@ -41,6 +45,65 @@ def test_a_source_is_changed_and_what_is_left_as_it_stands_stays(
     assert after["sync_seconds"] == 86400
     kept = ("name", "url", "username", "verification", "trusted")
     assert [after[one] for one in kept] == [before[one] for one in kept]
+
+
+@pytest.fixture
+def sealed(server: RunningServer, source: tuple[str, Repository]) -> Iterator[str]:
+    """A source with a user name and a password."""
+    name = f"sealed-{uuid.uuid4().hex[:8]}"
+    credentials = {"username": "ada", "password": "first of all"}
+    body = {"name": name, "kind": "http", "url": source[1].url, "ca": source[1].ca, "credentials": credentials}
+    with added(server, {**body, "sync_seconds": 0}):
+        yield name
+
+
+def test_what_contradicts_itself_is_refused_at_its_field_and_nothing_of_it_is_dropped(
+    person: Visit, server: RunningServer, sealed: str
+):
+    page, path = person.page, f"/api/v1/sources/{sealed}"
+    page.goto(f"{person.home}/sources/{sealed}")
+    change, button = page.locator("#change"), page.get_by_role("button", name="Change the source")
+    change.get_by_text("Change this source").click()
+    change.get_by_label("New certificates").fill(OTHER_CA)
+    expect(change).to_contain_text("A password that is stored is typed again")
+    button.click()
+    expect(change.locator("#fault-password")).to_contain_text("Password: missing; the one that is stored was given for")
+    expect(page.locator("main")).not_to_contain_text("credentials:")
+    change.get_by_label("New password or token").fill("second")
+    change.get_by_label("No user name and password any more").check()
+    change.get_by_label("Only what the system trusts from now on").check()
+    button.click()
+    for field in ("password", "ca"):
+        expect(change.locator(f"#fault-{field}")).to_contain_text("given, although none is to be left")
+    expect(change.get_by_label("New certificates")).to_have_value(OTHER_CA)
+    fits(person)
+    after = server.send("GET", path).json()
+    assert (after["username"], after["has_ca"]) == ("ada", True)
+
+
+def test_what_others_changed_since_it_was_shown_is_not_changed_back(person: Visit, server: RunningServer, sealed: str):
+    page, path = person.page, f"/api/v1/sources/{sealed}"
+    page.goto(f"{person.home}/sources/{sealed}")
+    change, button = page.locator("#change"), page.get_by_role("button", name="Change the source")
+    change.get_by_text("Change this source").click()
+    assert server.send("PATCH", path, json_body={"sync_seconds": 86400}).status_code == 200
+    change.get_by_label("New password or token").fill("second")
+    button.click()
+    expect(page.locator("main .facts").last).to_contain_text("every 1 d")
+    assert server.send("GET", path).json()["sync_seconds"] == 86400
+    change.get_by_text("Change this source").click()
+    other = {"credentials": {"username": "bob", "password": "third"}, "sync_seconds": 3600}
+    assert server.send("PATCH", path, json_body=other).status_code == 200
+    change.get_by_label("New password or token").fill("fourth")
+    change.get_by_label("Synchronised").select_option(label="every ten minutes")
+    button.click()
+    for field in ("username", "sync_seconds"):
+        expect(change.locator(f"#fault-{field}")).to_contain_text("it was changed since it was shown")
+    expect(change.get_by_label("User name", exact=True)).to_have_value("bob")
+    after = server.send("GET", path).json()
+    assert (after["username"], after["sync_seconds"]) == ("bob", 3600)
+    button.click()
+    expect(page.locator("main .facts").last).to_contain_text("every 10 min")
 
 
 def test_versions_that_were_refused_are_told_with_the_reason(person: Visit, source: tuple[str, Repository]):

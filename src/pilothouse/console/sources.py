@@ -22,7 +22,7 @@ from pilothouse.http.requests import request_id_of, service_of
 from pilothouse.services.charts.signatures import MOST_BYTES
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.sources.pull import ChartPulls, SourceReference
-from pilothouse.services.sources.records import Credentials, Source, VerificationKind
+from pilothouse.services.sources.records import Credentials, PasswordMissing, Source, VerificationKind
 from pilothouse.services.sources.sources import AddSource, ChangeSource, FoundChart, Sources
 
 _PAGE: Final = 50
@@ -38,6 +38,8 @@ _INTERVALS: Final = Texts({
 #: What the forms of sources show, and how the services name a field in a sentence.
 _SHOWN: Final = (*("name", "url", "username", "password", "ca", "verification", "keys", "sync_seconds", "version"),)
 _CHANGED: Final = ("username", "password", "ca", "verification", "keys", "sync_seconds")
+#: What the form of a change sends along as it was shown.
+_COMPARED: Final = ("sync_seconds", "username")
 _FIELD: Final = re.compile(r"(name|url|username|password|ca|verification|keys|sync_seconds|version)\b.*?:")
 
 
@@ -188,7 +190,7 @@ async def _show(
         faults=faults if faults.text else _tell_part(refused, part),
         intervals=_INTERVALS.items(),
         verifications=words.VERIFICATIONS,
-        typed=typed or {},
+        typed=_still_typed(typed or {}),
         source=source,
         **await _search(request, source.id, at=source_path(caller, source.name)),
     )
@@ -203,7 +205,17 @@ async def _sync(request: Request, _fields: Fields) -> str:
 async def _change(request: Request, fields: Fields) -> str:
     caller, sources, named = caller_of(request), service_of(request, Sources), request.path_params["source"]
     source = await sources.show(caller, named)
-    changed = await sources.change(caller, source.id, _read_change(fields, source), request_id=request_id_of(request))
+    change = _read_change(fields, source)
+    try:
+        changed = await sources.change(caller, source.id, change, request_id=request_id_of(request))
+    except PasswordMissing:
+        raise wrong(
+            "password",
+            gettext(
+                "missing; the one that is stored was given for the certificates of before. Type it again, or tick that "
+                "there is none any more"
+            ),
+        ) from None
     return source_path(caller, changed.name)
 
 
@@ -212,18 +224,18 @@ def _read_change(fields: Fields, source: Source) -> ChangeSource:
     checks = Checks()
     for name, most in _LONGEST.items():
         checks.read(partial(_limit, fields, name, most))
-    seconds = checks.read(lambda: _read_seconds(fields))
+    seconds = checks.read(lambda: _read_other_seconds(fields, source))
     verification = checks.read(lambda: _read_verification(fields)) if fields.get("verification") else None
     keys = checks.read(lambda: read_keys(fields, most=MOST_BYTES))
     credentials = checks.read(lambda: _read_credentials(fields, source))
+    ca = checks.read(lambda: _read_ca(fields))
     if keys and verification is None:
         checks.read(partial(_refuse, "verification", gettext("choose how the charts are verified with these keys")))
     checks.end()
-    ca = fields.get("ca", "").strip()
     change = ChangeSource(
         credentials=credentials,
-        ca=ca if ca or "no_ca" in fields else None,
-        sync_seconds=seconds if seconds != source.sync_seconds else None,
+        ca=ca,
+        sync_seconds=seconds,
         verification=verification,
         verification_keys=keys or "",
     )
@@ -232,14 +244,46 @@ def _read_change(fields: Fields, source: Source) -> ChangeSource:
     return change
 
 
+def _read_other_seconds(fields: Fields, source: Source) -> int | None:
+    """Return the interval of the form; None if it is as the page showed it, whatever the source has now."""
+    seconds, shown = _read_seconds(fields), fields.get("shown_sync_seconds") or str(source.sync_seconds)
+    if fields["sync_seconds"] == shown or seconds == source.sync_seconds:
+        return None
+    if shown != str(source.sync_seconds):
+        raise wrong("sync_seconds", gettext("it was changed since it was shown; look at what it is now, and again"))
+    return seconds
+
+
 def _read_credentials(fields: Fields, source: Source) -> Credentials | None:
     """Return the credentials of the form; None if they stay as they are."""
     username, password = fields.get("username", ""), fields.get("password", "")
+    shown = fields.get("shown_username", source.username)
     if "no_credentials" in fields:
+        if password or username not in {"", shown}:
+            name = "password" if password else "username"
+            raise wrong(name, gettext("given, although none is to be left; take one of the two back"))
         return Credentials("", "")
-    if username != source.username and not password:
+    if username == shown and not password:
+        return None
+    if shown != source.username:
+        raise wrong("username", gettext("it was changed since it was shown; look at what it is now, and again"))
+    if not password:
         raise wrong("password", gettext("missing; give it together with the user name"))
-    return Credentials(username, password) if password else None
+    return Credentials(username, password)
+
+
+def _read_ca(fields: Fields) -> str | None:
+    """Return the certificates of the form; None if they stay as they are."""
+    ca = fields.get("ca", "").strip()
+    if ca and "no_ca" in fields:
+        raise wrong("ca", gettext("given, although none is to be left; take one of the two back"))
+    return ca if ca or "no_ca" in fields else None
+
+
+def _still_typed(typed: Fields) -> Fields:
+    """Return what was typed, but for what was left as it was shown: the source may have something else by now."""
+    left = {name for name in _COMPARED if f"shown_{name}" in typed and typed.get(name) == typed[f"shown_{name}"]}
+    return {name: value for name, value in typed.items() if name not in left}
 
 
 def _refuse(name: str, text: str) -> None:

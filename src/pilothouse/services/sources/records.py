@@ -155,10 +155,14 @@ def shown_source(row: SourceRow, *, keys: MasterKeys) -> Source:
     )
 
 
+class PasswordMissing(InvalidRequest):
+    """Credentials are to be given again: the stored password is for those authorities only that were trusted then."""
+
+
 def refuse_other_authorities(row: SourceRow, ca: str) -> None:
-    """Return if the stored password goes nowhere else with that CA than without it, else raise InvalidRequest."""
+    """Return if the stored password goes nowhere else with that CA than without it, else raise PasswordMissing."""
     if row.credentials_sealed is not None and _adds_authorities(row.ca, ca):
-        raise InvalidRequest(
+        raise PasswordMissing(
             "credentials: missing; the stored password was given for the authorities of then, and a host with a "
             "certificate of another one could be sent it: give user name and password again, or empty ones for none"
         )
