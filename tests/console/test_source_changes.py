@@ -1,5 +1,7 @@
 """A source that is changed on its page, and what of it was refused."""
 
+import hashlib
+import json
 import re
 import uuid
 from collections.abc import Iterator
@@ -9,7 +11,8 @@ from playwright.sync_api import expect
 
 from tests.console.test_plan_pages import fits
 from tests.support.browsers import Visit
-from tests.support.chart_sources import Repository, added
+from tests.support.chart_sources import Repository, added, repository
+from tests.support.charts import config_map_chart
 from tests.support.servers import RunningServer
 from tests.support.signing import pgp_key
 
@@ -124,3 +127,44 @@ def test_versions_that_were_refused_are_told_with_the_reason(person: Visit, sour
     expect(row.locator(".said")).to_contain_text(re.compile("provenance|signed"))
     expect(page.locator("tbody tr").first).not_to_contain_text("refused")
     fits(person)
+
+
+def offer(serving: Repository, archive: bytes) -> str:
+    """Has the repository offer that archive as the only version; gives its digest."""
+    digest = hashlib.sha256(archive).hexdigest()
+    entry = {"apiVersion": "v2", "name": "webapp", "version": "1.0.0", "urls": ["w.tgz"], "digest": digest}
+    index = json.dumps({"apiVersion": "v1", "entries": {"webapp": [entry]}}).encode()
+    serving.files = {"w.tgz": archive, "index.yaml": index}
+    return digest
+
+
+def test_a_version_that_was_moved_and_a_synchronisation_that_failed_are_told(person: Visit, server: RunningServer):
+    page, name = person.page, f"moved-{uuid.uuid4().hex[:8]}"
+    first, second = (config_map_chart("webapp", "1.0.0", text=text) for text in ("first", "second"))
+    with repository() as serving:
+        was = offer(serving, first)
+        body = {"name": name, "kind": "http", "url": serving.url, "ca": serving.ca, "sync_seconds": 0}
+        with added(server, body):
+            at = f"{person.home}/sources/{name}"
+            page.goto(f"{at}/charts/webapp/1.0.0")
+            expect(page.locator("main")).not_to_contain_text("another archive")
+            now = offer(serving, second)
+            page.goto(at)
+            page.get_by_role("button", name="Synchronise now").click()
+            expect(page.locator("#list .tag.bad")).to_have_text("moved")
+            expect(page.locator("main .facts").last).not_to_contain_text("Failed last")
+            page.goto(f"{at}/charts/webapp")
+            expect(page.locator("tbody tr")).to_contain_text("another archive than was pulled")
+            fits(person)
+            page.goto(f"{at}/charts/webapp/1.0.0")
+            for digest in (was, now):
+                expect(page.locator("main .notice.bad")).to_contain_text(digest)
+            fits(person)
+            serving.files = {}
+            page.goto(at)
+            page.get_by_role("button", name="Synchronise now").click()
+            expect(page.get_by_role("alert")).to_contain_text("Not synchronised")
+            expect(page.locator("main .facts").last).to_contain_text(re.compile("Failed last.*(ago|now)"))
+            page.get_by_text("Remove this source").click()
+            expect(page.locator("#delete")).to_contain_text("are not offered updates any more")
+            fits(person)

@@ -1,5 +1,6 @@
 """Whose signatures count, on pages: keys of a source and of the project, and to take verified charts only."""
 
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
+from tests.console.test_plan_pages import fits
 from tests.support.browsers import Visit, visit
 from tests.support.chart_sources import Repository, added
 from tests.support.charts import config_map_chart
@@ -96,10 +98,16 @@ def test_verified_charts_only_is_set_kept_by_an_upload_and_lifted(
         if told:
             expect(page.get_by_role("alert")).to_contain_text(told)
     expect(page.get_by_role("heading", level=1)).to_contain_text(f"{name} 1.0.0")
+    expect(page.locator("main .facts")).to_contain_text(re.compile("Signed by\\s*signer"))
+    chart = page.url
     page.goto(f"{person.home}/verification")
     page.get_by_role("button", name="Take all charts again").click()
     expect(page.locator("#policy")).to_contain_text("takes all charts,")
     assert trust(server) == (False, [SIGNER.fingerprint])
+    assert server.send("PUT", "/api/v1/verification", json_body=ALL).is_success
+    page.goto(chart)
+    expect(page.locator("main .facts")).to_contain_text("nobody whose key the project trusts")
+    fits(person)
 
 
 def test_what_another_changed_meanwhile_is_not_overwritten(person: Visit, server: RunningServer):

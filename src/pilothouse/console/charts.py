@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
@@ -23,7 +24,7 @@ from pilothouse.http.requests import request_id_of, service_of
 from pilothouse.off_loop import off_loop
 from pilothouse.services.charts.archives import Charts, Upload
 from pilothouse.services.charts.signatures import MOST_BYTES
-from pilothouse.store.charts import ChartCursor
+from pilothouse.store.charts import ChartCursor, ChartRow
 
 _TEXTS: Final = {csrf.FIELD: 200, "override": 10, "skip_lint": 10, "provenance": MOST_BYTES}
 
@@ -82,7 +83,7 @@ async def upload(request: Request) -> Response:
     except PilothouseError as error:
         return await list_charts(request, refused=refusal(request, error))
     if sent.warnings:
-        return await page(request, "chart.html", row=row, values=await _values(row.values_json), warnings=sent.warnings)
+        return await _page_of(request, row, warnings=sent.warnings)
     return see_other(f"{here(caller)}/charts/{row.id}")
 
 
@@ -90,8 +91,15 @@ async def show_chart(request: Request) -> Response:
     """Show a chart with its default values."""
     row = await service_of(request, Charts).show(caller_of(request), request.path_params["chart_id"])
     await off_loop(row.check_values, size=len(row.values_json))
+    return await _page_of(request, row)
+
+
+async def _page_of(request: Request, row: ChartRow, *, warnings: Sequence[str] = ()) -> Response:
+    caller, signers = caller_of(request), None
+    if caller.may("cce:chart:list"):
+        signers = await service_of(request, Charts).list_signers(caller, [row.digest])
     values = await _values(row.values_json)
-    return await page(request, "chart.html", row=row, values=values, warnings=[])
+    return await page(request, "chart.html", row=row, values=values, warnings=warnings, signers=signers)
 
 
 async def send_schema(request: Request) -> Response:
