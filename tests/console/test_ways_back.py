@@ -88,7 +88,7 @@ def test_the_way_back_over_a_refused_confirmation_and_over_orders_repeats_nothin
 def test_what_was_left_alone_is_told_by_the_address_of_the_orders_too(person: Visit, namespace: str):
     page = person.page
     for query, status, told in (
-        (f"do=uninstall&left=test/{namespace}/alone", 200, "nothing was ordered for it"),
+        (f"do=uninstall&left=test/{namespace}/alone", 200, "no order of it is known"),
         ("do=uninstall&order=x", 400, "is not an operation"),
         (f"do=uninstall&order={uuid.uuid4()}", 404, "does not exist in this project"),
         ("do=x", 400, "choose what to do"),

@@ -49,7 +49,7 @@ class Chosen:
     """A release that was chosen; ``target``: the revision that a rollback goes back to.
 
     ``since``: when it was first installed, in microseconds. ``problem``: why nothing can be done with it, or what
-    became of the order; ``operation_id``: the order.
+    became of the order; ``operation_id``: the order. ``unsure``: it may be ordered although there was a problem.
     """
 
     place: ReleaseRef
@@ -59,6 +59,7 @@ class Chosen:
     since: int = 0
     problem: str = ""
     operation_id: str = ""
+    unsure: bool = False
 
     @property
     def text(self) -> str:
@@ -180,7 +181,7 @@ async def show_ordered(request: Request) -> Response:
         place = ReleaseRef(names.get(row.cluster_id, row.cluster_id), row.namespace, row.release_name)
         done.append(Chosen(place, operation_id=row.id))
     left = _read(query.getlist("left")) if "left" in query else []
-    untold = gettext("nothing was ordered for it; its page tells how it is now")
+    untold = gettext("no order of it is known; its page tells how it is now")
     done += [replace(one, problem=untold) for one in left]
     return await page(request, "bulk_done.html", deed=deed, done=done)
 
@@ -195,7 +196,8 @@ async def _submit(request: Request, deed: str, one: Chosen, key: Key | None) -> 
                 request, one.place, revision=one.target, include_hooks=False, key=key, seen=seen
             )
     except PilothouseError as error:
-        return replace(one, problem=refusal(request, error).text)
+        refused = refusal(request, error)
+        return replace(one, problem=refused.text, unsure=refused.unsure)
     return replace(one, operation_id=accepted.operation_id or "")
 
 

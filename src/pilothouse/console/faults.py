@@ -169,13 +169,13 @@ def tell(
     """Return what is wrong in a form, at those of its fields that are ``shown``.
 
     ``names``: what this form calls a field otherwise; ``labels``: what it is called there. ``named`` finds the field of
-    a text that has it in a sentence; ``otherwise``: the field of all others.
+    a text that has it in a sentence; ``otherwise``: the field of all others, but of what is not known to be refused.
     """
     if refused is None:
         return NO_FAULTS
     given = {(names or {}).get(name, name): text for name, text in refused.fields.items()}
     found = {name: f"{(labels or LABELS).get(name) or LABELS[name]}: {given[name]}" for name in shown if name in given}
-    if not given:
+    if not given and not refused.unsure:
         match = named.match(refused.text) if named is not None else None
         name = next(filter(None, match.groups()), "") if match is not None else otherwise
         found = {name: refused.text} if name else {}

@@ -342,6 +342,8 @@ def plain(text: str) -> str:
     return _GO_VALUE.sub(r"\1", text)
 
 
-def ordered(problem: str) -> Word:
-    """Return the word for what became of one order among several."""
+def ordered(problem: str, *, unsure: bool = False) -> Word:
+    """Return the word for what became of one order among several; ``unsure``: it may have been ordered."""
+    if unsure:
+        return Word("Unknown", "idle", "help")
     return _LEFT_ALONE if problem else _ORDERED

@@ -2,13 +2,14 @@
 
 import ast
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pilothouse.console.faults import LABELS, Checks, Faults, SeveralWrong, name_fields, tell
 from pilothouse.console.requests import wrong
-from pilothouse.errors import InvalidRequest, PilothouseError
+from pilothouse.errors import DatabaseUnavailable, InvalidRequest, PilothouseError
 from pilothouse.http.errors import Refusal, refuse
 
 CONSOLE = Path(__file__).parents[3] / "src" / "pilothouse" / "console"
@@ -63,6 +64,8 @@ def test_a_form_can_call_a_field_otherwise_and_have_a_field_for_all_else():
     assert tell(secret, "new_password", names=names, labels=labels).fields == {"new_password": "Password: too short"}
     assert tell(refused(InvalidRequest("no JSON")), "document", otherwise="document").fields == {"document": "no JSON"}
     assert tell(None, "document", otherwise="document") == Faults()
+    unsure = replace(refused(DatabaseUnavailable("gone")), unsure=True)
+    assert tell(unsure, "document", otherwise="document") == Faults("gone"), "it is said on top what is not known"
 
 
 def names_of_fields() -> Iterator[str]:

@@ -90,6 +90,11 @@ def test_a_form_that_may_have_been_carried_out_is_not_told_as_undone(error: erro
     assert UNKNOWN not in words.explain(error)[1]
 
 
+def test_an_order_that_may_have_been_stored_is_not_told_as_left_alone():
+    told = [words.ordered("", unsure=False), words.ordered("bad"), words.ordered("bad", unsure=True)]
+    assert [one.text for one in told] == ["Ordered", "Left alone", "Unknown"]
+
+
 def test_what_is_no_fault_of_the_server_is_not_told_as_one():
     for error in (errors.HelmError("x", kind="HelmRenderError"), errors.CorruptRelease("x")):
         assert "no fault of yours" not in words.explain(error)[1]
