@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, Integer, Text, bindparam, func, insert, select, text
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from pilothouse.store.database import Transaction
 from pilothouse.store.operations import EVENTS_CHANNEL
@@ -60,7 +61,7 @@ async def list_progress(tx: Transaction, operation_ids: Collection[str]) -> dict
     """Return the newest text of progress of each of these operations that has one."""
     newest = (
         select(operation_events.c.operation_id, operation_events.c.text)
-        .distinct(operation_events.c.operation_id)
+        .ext(distinct_on(operation_events.c.operation_id))
         .where(operation_events.c.operation_id.in_(operation_ids), operation_events.c.kind.like("%\\_progress"))
         .order_by(operation_events.c.operation_id, operation_events.c.id.desc())
     )

@@ -86,11 +86,11 @@ class Operations:
             return await store.count_before(connection, waiting)
 
     async def list_progress(self, caller: Caller, rows: Sequence[OperationRow]) -> dict[str, str]:
-        """Return what each of these operations that runs does now, such as what it waits for, by its id."""
-        caller.require_somewhere("cce:operation:list")
+        """Return what each of these operations that runs does now, by its id; without those that it may not follow."""
         running = [row.id for row in rows if row.state == OperationState.RUNNING and _may_follow(caller, row)]
         if not running:
             return {}
+        caller.require_somewhere("cce:operation:get")
         async with self._database.autocommit() as connection:
             return await events.list_progress(connection, running)
 
