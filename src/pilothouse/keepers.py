@@ -218,24 +218,29 @@ class ProcessKeeper(Keeper):
             self._kill_group(child)
 
     async def _become_ready(self, pid: int, pulse: Pulse | None) -> None:
-        why = ""
+        why = await self._wait_until_ready(pulse, seconds=self._part.ready_seconds)
+        self.announce("part_not_ready" if why else "part_ready", pid, why)
+        if not self.ready.done():
+            if why:
+                self.ready.set_exception(PartFailed(f"the part {self.name} did not become ready: {why}"))
+            else:
+                self.ready.set_result(None)
+        elif why and not await self._wait_until_ready(pulse, seconds=None):
+            self.announce("part_ready", pid)  # late, and until then it was told to be failing
+
+    async def _wait_until_ready(self, pulse: Pulse | None, *, seconds: float | None) -> str:
+        """Return when the part is ready, or why it is not; None: it may take as long as it lives."""
         try:
-            async with asyncio.timeout(self._part.ready_seconds):
+            async with asyncio.timeout(seconds):
                 if pulse is not None:
                     await pulse.ready.wait()
                 if self._part.wait_until_ready is not None:
                     await self._part.wait_until_ready()
         except TimeoutError:
-            why = f"not ready after {self._part.ready_seconds:g} s"
+            return f"not ready after {self._part.ready_seconds:g} s"
         except Exception as error:  # noqa: BLE001 (the probe is the caller's; its failure is the part's)
-            why = f"{type(error).__name__}: {error}"
-        self.announce("part_not_ready" if why else "part_ready", pid, why)
-        if self.ready.done():
-            return
-        if why:
-            self.ready.set_exception(PartFailed(f"the part {self.name} did not become ready: {why}"))
-        else:
-            self.ready.set_result(None)
+            return f"{type(error).__name__}: {error}"
+        return ""
 
     async def _end(self, child: subprocess.Popen[bytes]) -> None:
         self.announce("part_stopping", child.pid)

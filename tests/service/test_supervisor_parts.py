@@ -164,6 +164,24 @@ def test_a_part_that_hangs_before_it_is_ready_ends_the_start(supervise: Callable
     assert gone(supervised.pid("api"))
 
 
+def test_a_part_that_is_ready_too_late_once_started_again_is_told_to_be_ready_then(
+    supervise: Callable[..., Supervised], tmp_path: Path
+):
+    ready = tmp_path / "ready"
+    ready.touch()
+    supervised = supervise(_sleeper("api", ready_file=str(ready), ready_seconds=0.5))
+    supervised.until("part_ready", "api")
+    ready.unlink()
+    os.kill(supervised.pid("api"), signal.SIGKILL)
+    assert supervised.until("part_not_ready", "api")[4] == "not ready after 0.5 s"
+
+    ready.touch()
+
+    second = supervised.pid("api", times=2)
+    assert supervised.until("part_ready", "api", times=2)[3] == second
+    assert supervised.end() == 0
+
+
 def test_a_program_that_does_not_exist_is_named(supervise: Callable[..., Supervised], tmp_path: Path):
     supervised = supervise({"name": "api", "argv": ["/nowhere/api"], "ready_file": str(tmp_path / "never")})
 
