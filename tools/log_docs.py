@@ -181,6 +181,7 @@ MEANINGS = {
     "refused_version_changed": "What signs a refused version of a chart is another by now: it is offered again.",
     "refused_version_unread": "A source does not tell what signs a refused version of a chart, which stays refused.",
     "tags_not_compared": "A registry does not tell what lies under the tags of pulled charts; asked again with the next synchronisation.",
+    "versions_not_compared": "A source was read, but not what became of pulled and refused versions of its charts; asked again with the next synchronisation.",
     "version_moved": "A source has another archive under the version of a pulled chart: `was` and `digest`.",
     "source_unavailable": "A source of charts cannot be read; the reason is at the source.",
     "traces_not_sent": "The collector of traces does not answer or refuses; spans are lost until `traces_sent_again`. Look at `PILOTHOUSE_TRACES__ENDPOINT`.",

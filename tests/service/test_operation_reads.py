@@ -1,7 +1,6 @@
 """What a caller is shown of operations who may see them, and not list them, or the other way round."""
 
 import json
-from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
@@ -31,7 +30,7 @@ def with_policy(action: str) -> Caller:
 
 
 @pytest.fixture
-async def running(own_database: Database) -> AsyncIterator[OperationRow]:
+async def running(own_database: Database) -> OperationRow:
     """An operation that says what it does."""
     async with await psycopg.AsyncConnection.connect(own_database.dsn(), autocommit=True) as tables:
         for statement in _MADE:
@@ -41,7 +40,7 @@ async def running(own_database: Database) -> AsyncIterator[OperationRow]:
     assert row is not None
     async with own_database.transaction() as tx:
         await operation_events.add_event(tx, row.id, attempt=1, kind="wait_progress", text="2 of 3 pods")
-    yield row
+    return row
 
 
 async def test_what_an_operation_does_now_is_for_those_who_may_see_it(own_database: Database, running: OperationRow):

@@ -1,11 +1,14 @@
 """Sources are synchronised whatever one of them has, and what they may take is limited."""
 
 import asyncio
+import hashlib
 import json
 import threading
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +18,14 @@ from psycopg.rows import dict_row
 from sqlalchemy import text
 
 from pilothouse.auth.sealing import MasterKeys
+from pilothouse.chart_sources.registry import CHART, CONFIG, MANIFEST
 from pilothouse.engine.pool import EnginePool
 from pilothouse.errors import InvalidSource
 from pilothouse.services.sources.sync import SourceSync
 from pilothouse.settings import EngineSettings, Settings, SourceSettings
-from pilothouse.store import source_charts
+from pilothouse.store import archives, refused_versions, source_charts
 from pilothouse.store import sources as store
+from pilothouse.store.charts import ChartContent
 from pilothouse.store.database import Database
 from pilothouse.store.sources import SourceRow
 from tests.support.chart_sources import Reply, Repository, Request, repository
@@ -218,3 +223,171 @@ async def test_a_search_with_prereleases_reads_each_version_a_few_times(place: P
         assert (first[1].name, first[1].order_key) == ("tools", "2-1!")
         (only,) = await source_charts.search(connection, [row.id], words="OOL", prereleases=False, after="", limit=9)
         assert only[1].version == "1.0.0"
+
+
+class Tag:
+    """A registry with one tag, webapp 1.0.0, which leads to a chart with that archive, or to something else."""
+
+    def __init__(self) -> None:
+        self.archive = "a" * 64
+        self.config = CONFIG
+        self.versions = ["1.0.0"]
+        self.on_manifest: Callable[[], Reply | None] = lambda: None
+
+    @property
+    def manifest(self) -> bytes:
+        layer = {"mediaType": CHART, "digest": f"sha256:{self.archive}", "size": 100}
+        config = {"mediaType": self.config, "digest": f"sha256:{'0' * 64}", "size": 2}
+        return json.dumps({"mediaType": MANIFEST, "config": config, "layers": [layer]}).encode()
+
+    def answers(self, request: Request) -> Reply:
+        if "/manifests/" in request.path:
+            digest = f"sha256:{hashlib.sha256(self.manifest).hexdigest()}"
+            headers = {"Content-Type": MANIFEST, "Docker-Content-Digest": digest}
+            return self.on_manifest() or Reply(self.manifest, headers=headers)
+        if "/tags/list" in request.path:
+            return Reply(json.dumps({"tags": self.versions}).encode())
+        return Reply(json.dumps({"repositories": ["webapp"]}).encode())
+
+
+@pytest.fixture
+def tag(repo: Repository) -> Tag:
+    serving = Tag()
+    repo.answers = serving.answers
+    return serving
+
+
+async def pulled(place: Place, row: SourceRow, tag: Tag) -> None:
+    """Let the chart have been pulled by a program that did not note its manifest."""
+    await place.sync.sync(row)
+    content = ChartContent(
+        name="webapp", version="1.0.0", digest=tag.archive, description="", icon_url="", instruction="",
+        values_json="{}", source="source", visible=True,
+    )  # fmt: skip
+    async with place.database.transaction() as tx:
+        await archives.add_archive(tx, digest=tag.archive, content=BytesIO(b"x" * 100), size=100)
+        await source_charts.keep_pulled(
+            tx, content, chart_id=str(uuid.uuid4()), project_id=row.project_id, source_id=row.id
+        )
+
+
+async def version_of(place: Place, row: SourceRow, version: str = "1.0.0") -> source_charts.SourceVersion | None:
+    async with place.database.autocommit() as connection:
+        return await source_charts.find_version(connection, row.id, "webapp", version)
+
+
+async def synchronised(place: Place, row: SourceRow, repo: Repository) -> tuple[bool, str, list[str]]:
+    """Return whether the version is moved and to what, and how its manifest was asked for."""
+    repo.requests.clear()
+    await place.sync.sync(row)
+    found = await version_of(place, row)
+    assert found is not None
+    methods = [request.method for request in repo.requests if "/manifests/" in request.path]
+    return found.moved_at is not None, found.moved_to, methods
+
+
+async def test_a_manifest_is_read_when_it_is_another_than_was_seen_last(place: Place, repo: Repository, tag: Tag):
+    row = await place.add(repo, kind="oci")
+    await pulled(place, row, tag)
+    assert await synchronised(place, row, repo) == (False, "", ["GET"])
+    assert await synchronised(place, row, repo) == (False, "", ["HEAD"])
+    tag.archive = "b" * 64
+    for methods in (["HEAD", "GET"], ["HEAD"], ["HEAD"]):
+        assert await synchronised(place, row, repo) == (True, "b" * 64, methods)
+    tag.config = "application/json"
+    for methods in (["HEAD", "GET"], ["HEAD"]):
+        assert await synchronised(place, row, repo) == (True, "", methods)
+    tag.archive, tag.config = "a" * 64, CONFIG
+    for methods in (["HEAD", "GET"], ["HEAD"]):
+        assert await synchronised(place, row, repo) == (False, "", methods)
+
+
+async def test_what_a_registry_refuses_to_tell_is_not_taken_for_no_chart(place: Place, repo: Repository, tag: Tag):
+    row = await place.add(repo, kind="oci")
+    await pulled(place, row, tag)
+    tag.on_manifest = lambda: Reply(status=400)
+    assert (await synchronised(place, row, repo))[:2] == (False, "")
+
+
+@pytest.mark.parametrize("place", [{"fetch_seconds": 1.0}], indirect=True)
+async def test_new_versions_are_listed_though_what_was_pulled_cannot_be_compared(
+    place: Place, repo: Repository, tag: Tag
+):
+    row = await place.add(repo, kind="oci")
+    await pulled(place, row, tag)
+    may_go_on = threading.Event()
+    tag.versions.append("1.1.0")
+    tag.on_manifest = lambda: Reply(status=503) if may_go_on.wait(10) else None
+    try:
+        await place.sync.sync(row)
+    finally:
+        may_go_on.set()
+    assert (await place.find(row)).problem == ""
+    assert await version_of(place, row, "1.1.0") is not None
+
+
+async def test_what_was_found_of_an_archive_does_not_count_for_another(place: Place, repo: Repository, tag: Tag):
+    row = await place.add(repo, kind="oci")
+    await pulled(place, row, tag)
+    tag.archive = "b" * 64
+    found = await place.sync.ask(row)
+    await pulled(place, row, tag)  # as in a moment in which nobody waits for the answer
+    async with place.database.transaction() as tx:
+        await place.sync.keep(tx, row.id, replace(found, compared=[replace(found.compared[0], digest="c" * 64)]))
+    version = await version_of(place, row)
+    assert version is not None
+    assert version.moved_to == "b" * 64, "as the synchronisation in between has found"
+
+
+async def refuse(place: Place, row: SourceRow, version: str, evidence: str) -> None:
+    async with place.database.transaction() as tx:
+        await refused_versions.note(
+            tx, row.id, name="webapp", version=version, digest="", reason="no signature", evidence=evidence
+        )
+
+
+async def still_refused(place: Place, row: SourceRow) -> list[str]:
+    async with place.database.autocommit() as connection:
+        return [one.version for one in await refused_versions.list_refused(connection, row.id, limit=100)]
+
+
+@pytest.mark.usefixtures("tag")
+async def test_what_was_refused_anew_meanwhile_stays_refused(place: Place, repo: Repository):
+    row = await place.add(repo, kind="oci")
+    await place.sync.sync(row)
+    await refuse(place, row, "1.0.0", "before")
+    found = await place.sync.ask(row)
+    assert list(found.looked.values()) != ["before"]
+    await refuse(place, row, "1.0.0", next(iter(found.looked.values())))
+    async with place.database.transaction() as tx:
+        await place.sync.keep(tx, row.id, found)
+    assert await still_refused(place, row) == ["1.0.0"]
+
+
+async def test_versions_that_nobody_tells_of_do_not_keep_others_refused(place: Place, repo: Repository, tag: Tag):
+    row = await place.add(repo, kind="oci")
+    tag.versions = [f"1.0.{patch}" for patch in range(21)]
+    await place.sync.sync(row)
+    for version in tag.versions:
+        await refuse(place, row, version, "before")
+    answers = tag.answers
+    repo.answers = lambda one: (
+        Reply(status=404) if "/manifests/" in one.path and "1.0.20" not in one.path else answers(one)
+    )
+    for left in (21, 20):
+        await place.sync.sync(row)
+        assert len(await still_refused(place, row)) == left
+    assert "1.0.20" not in await still_refused(place, row)
+
+
+async def test_a_registry_that_limits_requests_is_not_asked_on(place: Place, repo: Repository, tag: Tag):
+    row = await place.add(repo, kind="oci")
+    tag.versions = ["1.0.0", "1.0.1"]
+    await place.sync.sync(row)
+    for version in tag.versions:
+        await refuse(place, row, version, "before")
+    tag.on_manifest = lambda: Reply(status=429)
+    repo.requests.clear()
+    await place.sync.sync(row)
+    assert len([one for one in repo.paths if "/manifests/" in one]) == 1
+    assert await still_refused(place, row) == ["1.0.0", "1.0.1"]

@@ -72,6 +72,14 @@ class Manifest:
     provenance: Layer | None
 
 
+class NoChart(InvalidSource):
+    """What lies under a tag is something else than a chart; ``digest``: that of its manifest."""
+
+    def __init__(self, message: str, *, digest: str) -> None:
+        super().__init__(message)
+        self.digest = digest
+
+
 def registry_url(url: str) -> str:
     """Return the https:// URL of a reference that begins with oci://."""
     return f"https://{url.removeprefix('oci://')}"
@@ -139,7 +147,7 @@ class Repository:
         return [name for name in names if CHART_NAME.fullmatch(name)]
 
     async def find_manifest(self, reference: str) -> Manifest:
-        """Return the manifest of a tag or digest; raise InvalidSource if it is not that of a chart."""
+        """Return the manifest of a tag or digest; raise NoChart if it is not that of a chart."""
         answer = await self._ask_manifest(reference)
         if answer.status == HTTPStatus.NOT_FOUND:
             raise NotFound(f"{shown(self._root)} has no chart {self.path} {reference.replace('_', '+')}")
@@ -148,7 +156,10 @@ class Repository:
         stated = reference if _DIGEST.fullmatch(reference) else answer.headers.get("docker-content-digest", digest)
         if stated != digest:
             raise InvalidSource(f"{shown(url)}: the manifest has the digest {digest}, and not the stated one")
-        return Manifest(digest, *self._judge(answer, url))
+        try:
+            return Manifest(digest, *self._judge(answer, url))
+        except InvalidSource as error:
+            raise NoChart(str(error), digest=digest) from error
 
     async def find_digest(self, reference: str) -> str:
         """Return the digest that the registry says of a tag's manifest, without reading it; empty if it does not."""

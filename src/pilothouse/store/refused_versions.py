@@ -50,13 +50,15 @@ async def list_refused(tx: Transaction, source_id: str, *, limit: int) -> list[R
 
 async def look(tx: Transaction, source_id: str, refused: RefusedVersion, *, evidence: str) -> bool:
     """Note that it was looked at; forget that it was refused, and return True, if something else signs it by now."""
+    # It may have been refused anew meanwhile, for what signs it by now.
+    then = {"name": refused.name, "version": refused.version, "digest": refused.digest, "evidence": refused.evidence}
+    is_it = and_(
+        refused_versions.c.source_id == source_id, *(refused_versions.c[key] == was for key, was in then.items())
+    )
     if evidence == refused.evidence:
-        of_version = {"source_id": source_id, "name": refused.name, "version": refused.version}
-        statement = update(refused_versions).where(*(refused_versions.c[key] == one for key, one in of_version.items()))
-        await tx.execute(statement.values(refused_at=func.clock_timestamp()))
+        await tx.execute(update(refused_versions).where(is_it).values(refused_at=func.clock_timestamp()))
         return False
-    await forget(tx, source_id, name=refused.name, version=refused.version)
-    return True
+    return bool((await tx.execute(delete(refused_versions).where(is_it))).rowcount)
 
 
 async def forget_unlisted(tx: Transaction, source_id: str) -> None:

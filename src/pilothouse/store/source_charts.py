@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, TextClause, and_, bindparam, delete, exists, func, select, text, update
+from sqlalchemy import ColumnElement, TextClause, and_, bindparam, case, delete, exists, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from pilothouse.store.charts import ChartContent, ChartRow
@@ -142,28 +142,46 @@ async def find_version(tx: Transaction, source_id: str, name: str, version: str)
 
 @dataclass(frozen=True)
 class PulledVersion:
-    """A version that was pulled from a registry: the digests of its archive, and of its manifest or empty."""
+    """A version that was pulled from a registry, with the digest of its archive.
+
+    ``seen``: that of the archive that was seen last under its tag, in the manifest of that digest; empty: no chart.
+    ``manifest`` is empty while it is not known.
+    """
 
     name: str
     version: str
+    digest: str
+    seen: str
+    manifest: str
+
+
+@dataclass(frozen=True)
+class ComparedVersion:
+    """A version that was pulled, and the digests of the archive and manifest that its registry has under it by now."""
+
+    pulled: PulledVersion
     digest: str
     manifest: str
 
 
 async def list_pulled(tx: Transaction, source_id: str, *, limit: int) -> list[PulledVersion]:
     """Return what is listed and was pulled, the last ones first."""
-    columns = (source_versions.c.name, source_versions.c.version, charts.c.digest, source_versions.c.manifest)
+    # Once it was pulled anew, what had been found before does not say what is there.
+    is_moved = and_(source_versions.c.moved_at.is_not(None), charts.c.digest == source_versions.c.moved_from)
+    seen = case((is_moved, source_versions.c.moved_to), else_=charts.c.digest)
+    columns = (source_versions.c.name, source_versions.c.version, charts.c.digest, seen, source_versions.c.manifest)
     query = select(*columns).join(charts, _IS_PULLED)
     query = query.where(source_versions.c.source_id == source_id, source_versions.c.is_gone.is_(False))
     found = await tx.execute(query.order_by(charts.c.updated_at.desc(), charts.c.id).limit(limit))
     return [PulledVersion(*row) for row in found]
 
 
-async def note_digest(tx: Transaction, source_id: str, name: str, version: str, *, digest: str) -> None:
-    """Note that a registry has the archive with that digest under a version that was pulled; empty: no chart."""
-    params = {**_of(source_id, name), "of_version": version, "now": digest}
+async def note_compared(tx: Transaction, source_id: str, found: ComparedVersion) -> None:
+    """Note what a registry has under a version that was pulled, unless another archive of it was pulled since."""
+    params = {**_of(source_id, found.pulled.name), "of_version": found.pulled.version, "then": found.pulled.digest}
     for statement in _MARK_ONE:
-        await tx.execute(statement, params)
+        await tx.execute(statement, {**params, "now": found.digest})
+    await tx.execute(_SET_MANIFEST, {**params, "seen_in": found.manifest})
 
 
 async def list_moved(tx: Transaction, source_id: str) -> list[SourceVersion]:
@@ -287,7 +305,7 @@ _LIST = _OF_CHART.order_by(source_versions.c.order_key.desc(), source_versions.c
 _FIND = _OF_CHART.where(source_versions.c.version == bindparam("of_version"))
 _LIST_MOVED = _ROWS.where(_OF_SOURCE, source_versions.c.moved_at == func.transaction_timestamp())
 _OF_PULLED = "c.source_id = v.source_id AND c.name = v.name AND c.version = v.version AND v.source_id = :of_source"
-_OF_ONE = f"{_OF_PULLED} AND v.name = :of_name AND v.version = :of_version"
+_OF_ONE = f"{_OF_PULLED} AND v.name = :of_name AND v.version = :of_version AND c.digest = :then"
 _BARE = "lower(replace(v.digest, 'sha256:', ''))"
 # What an index lists in a registry may have the digest of a manifest.
 _OF_INDEX = f"{_OF_PULLED} AND NOT v.is_gone AND v.digest <> '' AND v.url NOT LIKE 'oci://%'"
@@ -307,6 +325,9 @@ WHERE {which} AND c.digest <> {now} AND (v.moved_at IS NULL OR (v.moved_from, v.
 
 
 _MARK_IN_INDEX, _MARK_ONE = _moving(_OF_INDEX, _BARE), _moving(_OF_ONE, ":now")
+_SET_MANIFEST = text(f"""
+UPDATE source_versions v SET manifest = :seen_in FROM charts c WHERE {_OF_ONE} AND v.manifest <> :seen_in
+""")  # noqa: S608  # what is put in is a condition of our own
 _FIND_ORIGIN = (
     select(chart_origins.c.chart_id)
     .where(

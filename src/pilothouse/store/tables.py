@@ -318,7 +318,7 @@ source_versions = Table(
     _time("released_at"),
     _text("url", "of the archive, absolute or relative to the source's; empty in a registry"),
     _text("digest", "SHA-256 of the archive as the index says it"),
-    _text("manifest", "in a registry, the digest of that of the archive that was pulled"),
+    _text("manifest", "in a registry, the digest of the one that was seen last under the tag"),
     _time("moved_at", "when a synchronisation found another archive than the one that was pulled"),
     _text("moved_from", "the digest of the archive that was pulled before"),
     _text("moved_to", "the digest that the source had then; empty: of no chart"),

@@ -1,7 +1,7 @@
 """What a source gives of one version: its archive, and what signs it."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
@@ -9,12 +9,12 @@ import structlog
 
 from pilothouse.chart_sources.cosign import fetch_signatures
 from pilothouse.chart_sources.fetch import Fetch
-from pilothouse.chart_sources.registry import Manifest, Repository, registry_url, tag_of
+from pilothouse.chart_sources.registry import Manifest, NoChart, Repository, registry_url, tag_of
 from pilothouse.chart_sources.repository import archive_url, fetch_archive, fetch_provenance
 from pilothouse.engine.signatures import CosignSignatures
 from pilothouse.errors import InvalidSource, NotFound, PilothouseError
 from pilothouse.services.charts.signatures import MOST_BYTES
-from pilothouse.store.source_charts import PulledVersion
+from pilothouse.store.source_charts import ComparedVersion, PulledVersion
 from pilothouse.store.sources import SourceRow
 
 log = structlog.get_logger(__name__)
@@ -78,32 +78,33 @@ async def fetch_signed(fetch: Fetch, row: SourceRow, wanted: Version) -> Signed:
     return await _signed_in_registry(repository, row, await repository.find_manifest(tag))
 
 
-async def find_digests(fetch: Fetch, pulled: Sequence[PulledVersion]) -> dict[tuple[str, str], str]:
-    """Return the digests in hex of what lies under the tags of pulled versions by now; empty for no chart.
+async def compare(fetch: Fetch, pulled: Sequence[PulledVersion]) -> AsyncIterator[ComparedVersion]:
+    """Yield what lies under the tags of pulled versions by now.
 
-    What cannot be told, also because the registry limits requests, is left out.
+    What cannot be told is left out, and all that follows if the registry limits requests or does not answer.
     """
-    found: dict[tuple[str, str], str] = {}
     repositories = {one.name: Repository(fetch, fetch.origin.url, one.name) for one in pulled}
     for one in pulled:
         try:
-            found[one.name, one.version] = await _find_digest(repositories[one.name], one)
+            yield await _compare(repositories[one.name], one)
         except NotFound:
             continue
         except PilothouseError as error:
             log.info("tags_not_compared", chart=one.name, version=one.version, error=str(error))
-            break
-    return found
+            if not isinstance(error, InvalidSource):
+                return
 
 
-async def _find_digest(repository: Repository, pulled: PulledVersion) -> str:
-    """Return the digest of the archive; while the manifest is the same, nothing is read that counts as a pull."""
-    if pulled.manifest and await repository.find_digest(tag_of(pulled.version)) == pulled.manifest:
-        return pulled.digest
+async def _compare(repository: Repository, pulled: PulledVersion) -> ComparedVersion:
+    """Ask for one tag; while its manifest is the one that was seen last, nothing is read that counts as a pull."""
+    tag = tag_of(pulled.version)
+    if pulled.manifest and await repository.find_digest(tag) == pulled.manifest:
+        return ComparedVersion(pulled, pulled.seen, pulled.manifest)
     try:
-        return bare((await repository.find_manifest(tag_of(pulled.version))).chart.digest)
-    except InvalidSource:
-        return ""
+        manifest = await repository.find_manifest(tag)
+    except NoChart as error:
+        return ComparedVersion(pulled, "", error.digest)
+    return ComparedVersion(pulled, bare(manifest.chart.digest), manifest.digest)
 
 
 def bare(digest: str) -> str:

@@ -22,7 +22,7 @@ from pilothouse.store import archives, chart_origins, charts, refused_versions, 
 from pilothouse.store import sources as store
 from pilothouse.store.charts import ChartRow
 from pilothouse.store.database import Database, Transaction
-from pilothouse.store.source_charts import SourceVersion
+from pilothouse.store.source_charts import ComparedVersion, PulledVersion, SourceVersion
 from pilothouse.store.sources import SourceRow
 from pilothouse.store.verifications import NewVerification
 
@@ -255,8 +255,10 @@ class ChartPulls:
                 source_id=row.id,
             )
             if row.kind == "oci":
-                found = {"description": chart.description, "app_version": chart.app_version, "manifest": manifest}
+                found = {"description": chart.description, "app_version": chart.app_version}
                 await source_charts.describe(tx, row.id, wanted.name, wanted.version, **found)
+                pulled = PulledVersion(wanted.name, wanted.version, chart.digest, chart.digest, manifest)
+                await source_charts.note_compared(tx, row.id, ComparedVersion(pulled, chart.digest, manifest))
             await refused_versions.forget(tx, row.id, name=wanted.name, version=wanted.version)
             await chart_origins.renew(tx, row.id, name=wanted.name)
             await source_charts.drop_pulled(

@@ -6,7 +6,7 @@ import gzip
 import io
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
 import structlog
@@ -17,9 +17,18 @@ from pilothouse.chart_sources.registry import Repository, refuse_more
 from pilothouse.chart_sources.repository import IndexState, fetch_index
 from pilothouse.engine.chart_lists import OrderVersionsRequest, ReadIndexRequest
 from pilothouse.engine.pool import EnginePool
-from pilothouse.errors import Busy, EngineCrashed, EngineTimeout, HelmError, InvalidSource, NotFound, PilothouseError
+from pilothouse.errors import (
+    Busy,
+    EngineCrashed,
+    EngineTimeout,
+    HelmError,
+    InvalidSource,
+    NotFound,
+    PilothouseError,
+    SourceUnavailable,
+)
 from pilothouse.kubernetes.resolver import Resolver
-from pilothouse.services.sources.fetched import Version, fetch_signed, find_digests
+from pilothouse.services.sources.fetched import Version, compare, fetch_signed
 from pilothouse.services.sources.records import origin_of
 from pilothouse.settings import Settings
 from pilothouse.shares import FairSlots
@@ -27,6 +36,7 @@ from pilothouse.store import chart_origins, refused_versions, source_charts
 from pilothouse.store import sources as store
 from pilothouse.store.database import Database, Transaction
 from pilothouse.store.refused_versions import RefusedVersion
+from pilothouse.store.source_charts import ComparedVersion
 from pilothouse.store.sources import SourceRow
 
 log = structlog.get_logger(__name__)
@@ -47,15 +57,15 @@ _SPARE_SECONDS: Final = 60.0
 class Found:
     """What a source has: rows of an index as JSON arrays, or versions with their keys by chart.
 
-    ``state`` is of the index; None if it is the known one, or there is none. ``digests``: the archives by name and
-    version that a registry has under what was pulled. ``looked``: what was refused, with what signs it by now.
+    ``state`` is of the index; None if it is the known one, or there is none. ``compared``: what a registry has under
+    versions that were pulled. ``looked``: what was refused, with what signs it by now, or as before if nobody tells.
     """
 
     state: IndexState | None = None
     batches: list[str] = field(default_factory=list, repr=False)
     charts: dict[str, dict[str, str]] = field(default_factory=dict, repr=False)
-    digests: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
-    looked: list[tuple[RefusedVersion, str]] = field(default_factory=list, repr=False)
+    compared: list[ComparedVersion] = field(default_factory=list, repr=False)
+    looked: dict[RefusedVersion, str] = field(default_factory=dict, repr=False)
 
 
 class SourceSync:
@@ -66,6 +76,8 @@ class SourceSync:
         self._keys = keys
         self._engine = engine
         self._settings = settings.sources
+        # What the source lists is fetched, and then what is compared.
+        self._alone_seconds = 2 * settings.sources.fetch_seconds + settings.sources.index_seconds + _SPARE_SECONDS
         self._queue_seconds = settings.engine.queue_seconds
         self._answer_seconds = settings.engine.answer_seconds
         self._resolver = Resolver(settings.cluster)
@@ -107,9 +119,9 @@ class SourceSync:
                 await source_charts.add_rows(tx, source_id, batch)
             await source_charts.mark_moved(tx, source_id)
         await self.keep_charts(tx, source_id, found.charts)
-        for (name, version), digest in found.digests.items():
-            await source_charts.note_digest(tx, source_id, name, version, digest=digest)
-        for refused, evidence in found.looked:
+        for compared in found.compared:
+            await source_charts.note_compared(tx, source_id, compared)
+        for refused, evidence in found.looked.items():
             if await refused_versions.look(tx, source_id, refused, evidence=evidence):
                 log.info("refused_version_changed", source=source_id, chart=refused.name, version=refused.version)
         await refused_versions.forget_unlisted(tx, source_id)
@@ -129,18 +141,16 @@ class SourceSync:
 
     async def sync(self, row: SourceRow) -> None:
         """Bring the known versions up to date; Busy if another process is doing so."""
-        seconds = self._settings.fetch_seconds + self._settings.index_seconds + _SPARE_SECONDS
         async with self._database.autocommit() as connection:
-            if not await store.begin_sync(connection, row.id, seconds=seconds):
+            if not await store.begin_sync(connection, row.id, seconds=self._alone_seconds):
                 raise Busy(f"source {row.name!r} is being synchronised; retry shortly")
         await self.sync_taken(row)
 
     @asynccontextmanager
     async def alone(self, row: SourceRow) -> AsyncIterator[None]:
         """Have the source for this process in the block, without a trace of how it ends; Busy if another one has it."""
-        seconds = self._settings.fetch_seconds + self._settings.index_seconds + _SPARE_SECONDS
         async with self._database.autocommit() as connection:
-            if not await store.begin_sync(connection, row.id, seconds=seconds):
+            if not await store.begin_sync(connection, row.id, seconds=self._alone_seconds):
                 raise Busy(f"source {row.name!r} is being synchronised; retry shortly")
         try:
             yield
@@ -165,11 +175,15 @@ class SourceSync:
             pulled = await source_charts.list_pulled(connection, row.id, limit=_MOST_PULLED) if names else []
             refused = await refused_versions.list_refused(connection, row.id, limit=_MOST_REFUSED)
         found = await self.read(row, names=names)
-        if not (pulled or refused):
-            return found
-        async with self.fetching(row) as fetch:
-            digests = await find_digests(fetch, pulled)
-            return replace(found, digests=digests, looked=await _look(fetch, row, refused))
+        if pulled or refused:
+            try:
+                async with self.fetching(row) as fetch:  # with a time of its own
+                    async for one in compare(fetch, pulled):
+                        found.compared.append(one)
+                    await _look(fetch, row, refused, found.looked)
+            except (Busy, SourceUnavailable) as error:  # what the source lists is known, and counts
+                log.info("versions_not_compared", source=row.id, error=str(error))
+        return found
 
     async def _renew(self, row: SourceRow) -> None:
         found = await self.ask(row)
@@ -197,9 +211,8 @@ class SourceSync:
 
     async def _sync_due(self) -> bool:
         """Synchronise a source of a project none of whose sources is being synchronised; return False without one."""
-        seconds = self._settings.fetch_seconds + self._settings.index_seconds + _SPARE_SECONDS
         async with self._taking, self._database.autocommit() as connection:
-            row = await store.take_due(connection, seconds=seconds, besides=self._syncing)
+            row = await store.take_due(connection, seconds=self._alone_seconds, besides=self._syncing)
             if row is None:
                 return False
             self._syncing.add(row.project_id)
@@ -255,17 +268,18 @@ class SourceSync:
         return await asyncio.to_thread(_batches, outcome.rows)
 
 
-async def _look(fetch: Fetch, row: SourceRow, refused: list[RefusedVersion]) -> list[tuple[RefusedVersion, str]]:
-    """Return what signs refused versions by now; one of which that cannot be told stays as it is."""
-    found = []
+async def _look(fetch: Fetch, row: SourceRow, refused: list[RefusedVersion], looked: dict[RefusedVersion, str]) -> None:
+    """Find what signs refused versions by now; one of which that cannot be told stays as it is, and comes last then."""
     for one in refused:
+        looked[one] = one.evidence
         try:
             signed = await fetch_signed(fetch, row, Version(one.name, one.version, one.url, one.digest))
+            looked[one] = signed.evidence
+        except Busy:
+            del looked[one]
+            raise
         except PilothouseError as error:
             log.info("refused_version_unread", source=row.id, chart=one.name, version=one.version, error=str(error))
-            continue
-        found.append((one, signed.evidence))
-    return found
 
 
 def _batches(rows: str) -> list[str]:
