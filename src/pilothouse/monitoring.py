@@ -8,7 +8,9 @@ import asyncio
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -92,11 +94,15 @@ class _Server(ThreadingHTTPServer):
 
     def ask(self, question: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Return what the event loop answers; raise TimeoutError if it does not in time."""
-        future = asyncio.run_coroutine_threadsafe(question(), self._loop)
+        future = self.begin(question)
         try:
             return future.result(_LOOP_SECONDS)
         finally:
             future.cancel()
+
+    def begin(self, question: Callable[[], Coroutine[Any, Any, T]]) -> "Future[T]":
+        """Ask the event loop, and wait for nothing."""
+        return asyncio.run_coroutine_threadsafe(question(), self._loop)
 
     def find_not_ready(self) -> str:
         """Return why the process is not ready, which a change of also goes to the log; empty if it is."""
@@ -180,12 +186,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _metrics(self) -> None:
         up = GaugeMetricFamily("pilothouse_database_up", "1 if the database answers this process.", value=1)
+        until = time.monotonic() + _LOOP_SECONDS
+        asked = self.server.begin(self.server.probes.gauges)
         try:
-            gauges = [up, *self.server.ask(self.server.probes.gauges)]
-            self.server.find_not_ready()
+            self.server.find_not_ready()  # at the same time: who scrapes waits for both
+            gauges = [up, *asked.result(max(0.0, until - time.monotonic()))]
         except (TimeoutError, DatabaseUnavailable):
             gauges = [GaugeMetricFamily(up.name, up.documentation, value=0)]
             READY.set(0)
+        finally:
+            asked.cancel()
         encode, content_type = choose_encoder(self.headers.get("Accept", ""))
         self._send(HTTPStatus.OK, encode(_Collected(gauges)), content_type)
 

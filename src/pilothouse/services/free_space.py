@@ -62,17 +62,31 @@ class FreeSpace:
 
 
 class _Kept:
-    """One answer, asked for again when it is old; a failure is not kept."""
+    """One answer, asked for again when it is old; a failure is not kept.
+
+    It is tried once at a time, whoever gives up: a folder that hangs would take one thread for each that asks.
+    """
 
     def __init__(self, ask: Callable[[], Awaitable[str]]) -> None:
         self._ask = ask
-        self._asking = asyncio.Lock()
+        self._asking: asyncio.Task[str] | None = None
         self._answer = ""
         self._until = 0.0
 
     async def get(self) -> str:
-        async with self._asking:
-            if time.monotonic() >= self._until:
-                self._answer = await self._ask()
-                self._until = time.monotonic() + _KEPT_SECONDS
+        if self._asking is None:
+            if time.monotonic() < self._until:
+                return self._answer
+            self._asking = asyncio.create_task(self._renew())
+            self._asking.add_done_callback(
+                lambda asked: asked.cancelled() or asked.exception()
+            )  # all may have given up
+        return await asyncio.shield(self._asking)
+
+    async def _renew(self) -> str:
+        try:
+            self._answer = await self._ask()
+            self._until = time.monotonic() + _KEPT_SECONDS
             return self._answer
+        finally:
+            self._asking = None
