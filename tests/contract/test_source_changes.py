@@ -5,9 +5,11 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from tests.support.chart_sources import Reply, Repository, Request, added, repository
@@ -17,6 +19,7 @@ from tests.support.own_releases import OwnRelease
 from tests.support.releases import HelmCommand
 from tests.support.servers import RunningServer
 from tests.support.signing import pgp_key, signed
+from tests.support.supervised import until
 from tests.support.users import add_person
 from tests.support.wire import assert_error
 from tools.localcluster.cluster import RunningCluster
@@ -166,6 +169,31 @@ def test_a_stored_password_is_not_sent_by_authorities_that_came_later(server: Ru
         assert server.send("PATCH", path, json_body=given).json()["username"] == ""
         assert server.send("PATCH", path, json_body={"ca": repo.ca}).status_code == 200
         assert server.send("PATCH", path, json_body={"ca": both}).status_code == 200
+
+
+def test_a_password_that_came_meanwhile_is_not_sent_by_other_authorities_either(
+    server: RunningServer, repo: Repository
+):
+    with (
+        added(server, body(repo)) as source,
+        psycopg.connect(server.database_url) as holder,
+        ThreadPoolExecutor() as at,
+    ):
+        path, both = f"/api/v1/sources/{source}", repo.ca + certificate("another.test")[0].decode()
+        (row,) = [one for one in server.send("GET", "/api/v1/sources").json() if source in (one["id"], one["name"])]
+        holder.execute("UPDATE chart_sources SET credentials_sealed = 'sealed' WHERE id = %s", [row["id"]])
+        changing = at.submit(server.send, "PATCH", path, json_body={"ca": both})
+        with psycopg.connect(server.database_url, autocommit=True) as connection:
+            until(lambda: connection.execute(WAITING).fetchone() != (0,))
+        holder.commit()
+        assert_error(changing.result(30), *INVALID, "credentials: missing; the stored password was given for")
+        assert len(server.send("GET", path).json()["authorities"]) == 1
+
+
+WAITING = """
+SELECT count(*) FROM pg_stat_activity
+WHERE wait_event_type = 'Lock' AND datname = current_database() AND query LIKE '%chart_sources%'
+"""
 
 
 def test_the_audit_tells_that_verification_was_turned_off(server: RunningServer, repo: Repository):

@@ -82,6 +82,13 @@ async def find_by_id(tx: Transaction, source_id: str) -> SourceRow | None:
     return SourceRow(**row) if row is not None else None
 
 
+async def find_to_change(tx: Transaction, source_id: str) -> SourceRow | None:
+    """Return the source of that id, which nobody else changes until the transaction ends."""
+    found = await tx.execute(_FIND_BY_ID.with_for_update(key_share=True), {"source_id": source_id})
+    row = found.mappings().one_or_none()
+    return SourceRow(**row) if row is not None else None
+
+
 async def list_sources(tx: Transaction, *, project_id: str) -> list[SourceRow]:
     """Return the project's sources by name."""
     query = select(chart_sources).where(chart_sources.c.project_id == project_id).order_by(chart_sources.c.name)

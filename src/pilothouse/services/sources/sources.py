@@ -228,9 +228,8 @@ class Sources:
         if change.credentials is not None:
             changes["credentials_sealed"] = seal_credentials(change.credentials, keys=self._keys, source_id=row.id)
         if change.ca is not None:
-            if change.credentials is None:
-                refuse_other_authorities(row, change.ca)
             changes["ca"] = change.ca
+            _refuse_authorities(row, changes)
         if change.sync_seconds is not None:
             self._check_interval(change.sync_seconds)
             changes["sync_seconds"] = change.sync_seconds
@@ -253,9 +252,11 @@ class Sources:
         request_id: str,
     ) -> None:
         async with self._database.transaction() as tx:
-            before = await store.find_by_id(tx, row.id)
-            if before is None or not await store.change(tx, row.id, changes):
+            before = await store.find_to_change(tx, row.id)
+            if before is None:
                 raise NotFound(f"source {row.name!r} was just removed")
+            _refuse_authorities(before, changes)  # it may have got a password since
+            await store.change(tx, row.id, changes)
             if found is not None:
                 await self._sync.keep(tx, row.id, found)
             if "verification" in changes:
@@ -359,6 +360,11 @@ class Sources:
         await require_still(tx, caller, action)
         named = {"target": row.id, "target_name": row.name}
         await audit.record(tx, caller, action, **named, detail=detail, request_id=request_id, outcome=outcome)
+
+
+def _refuse_authorities(row: SourceRow, changes: dict[str, Any]) -> None:
+    if "ca" in changes and "credentials_sealed" not in changes:
+        refuse_other_authorities(row, changes["ca"])
 
 
 async def _require_signable(tx: Transaction, row: NewSource) -> None:
