@@ -177,6 +177,7 @@ MEANINGS = {
     "revision_superseded": "An older deployed revision was marked as superseded.",
     "serving": "The server is ready, at which URLs.",
     "slot_failed": "A slot of the worker ended in an error of Pilothouse and starts again. Report it.",
+    "push_not_noted": "A push to a registry failed, and that could not be written down completely; `exception` has the cause.",
     "source_not_synchronised": "A source could not be synchronised, or none could be looked for; tried again.",
     "refused_version_changed": "What signs a refused version of a chart is another by now: it is offered again.",
     "refused_version_unread": "A source does not tell what signs a refused version of a chart, which stays refused.",

@@ -363,6 +363,41 @@ def test_what_a_pull_has_fetched_before_a_push_replaced_it_is_not_kept(
     assert "second" in server.send("GET", f"/api/v1/sources/{source}/charts/raced/1.0.0").json()["values"]
 
 
+def test_what_a_push_may_have_replaced_before_it_failed_is_pulled_anew(
+    server: RunningServer, told: "Told", source: str
+):
+    first, second = (config_map_chart("half", "1.0.0", text=text) for text in ("first", "second"))
+    path = f"/api/v1/sources/{source}/charts/half/1.0.0"
+    assert push_file(server, source, first).status_code == 201
+    assert "first" in server.send("GET", path).json()["values"]
+
+    def lost(request: Request) -> Reply | None:
+        """Take the manifest, and answer that something failed."""
+        if request.method != "PUT" or "/manifests/" not in request.path:
+            return None
+        told.manifests["1.0.0"] = request.body
+        return Reply(status=502)
+
+    told.instead = on("PUT", "/manifests/", Reply(status=400))
+    assert push_file(server, source, second).status_code == 409
+    assert "first" in server.send("GET", path).json()["values"]
+    told.instead = lost
+    assert push_file(server, source, second, query="?replace=true").status_code >= 500
+    told.instead = lambda _request: None
+    assert "second" in server.send("GET", path).json()["values"]
+
+
+def test_what_the_audit_does_not_take_hides_no_reason_of_a_push(server: RunningServer, told: "Told", source: str):
+    told.instead = on("PUT", "/manifests/", Reply(status=403))
+    with psycopg.connect(server.database_url, autocommit=True) as connection:
+        connection.execute(IN_THE_WAY_ONCE.replace("done", "failed").replace(" AND nextval('met') = 1", ""))
+        try:
+            refused = push_file(server, source, config_map_chart("unnoted", "1.0.0"))
+        finally:
+            connection.execute("DROP FUNCTION in_the_way CASCADE; DROP SEQUENCE met")
+    assert "the registry refuses the credentials of the source" in refused.text
+
+
 def test_the_audit_tells_the_end_of_a_push_though_another_transaction_was_in_the_way(
     server: RunningServer, told: "Told", source: str
 ):

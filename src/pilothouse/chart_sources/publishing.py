@@ -4,7 +4,7 @@ Whatever the registry answers, nothing is sent to another host than the source's
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
@@ -41,8 +41,12 @@ class Published:
     created: bool
 
 
-async def publish(repository: Repository, chart: NewChart, *, replace: bool) -> Published:
+async def publish(
+    repository: Repository, chart: NewChart, *, replace: bool, sending: Callable[[], object]
+) -> Published:
     """Send what the registry does not have yet, and check that its tag leads to the chart.
+
+    ``sending`` is called before the tag is set: from then on the registry may have the chart, whatever is raised.
 
     Raises AlreadyExists if it has another chart, or another provenance, under that version and ``replace`` is not set,
     SourceUnavailable, InvalidSource, or Busy.
@@ -62,6 +66,7 @@ async def publish(repository: Repository, chart: NewChart, *, replace: bool) -> 
     if provenance is not None:
         await _send_blob(repository, provenance, chart.provenance)
     manifest = _manifest(chart, config, [layer] if provenance is None else [layer, provenance])
+    sending()
     answer = await repository.send(
         "PUT", repository.url_of(f"manifests/{tag}"), headers={"content-type": MANIFEST}, body=manifest
     )

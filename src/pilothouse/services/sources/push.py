@@ -170,16 +170,17 @@ class ChartPushes:
         async with self._database.transaction() as tx:  # before anything leaves this server
             await require_still(tx, caller, "cce:source:push")
             await noted.record(tx, Outcome.STARTED)
+        sent = asyncio.Event()
         try:
             async with self._sync.fetching(row) as fetch:
                 repository = Repository(fetch, fetch.origin.url, chart.name, actions="pull,push")
-                published = await publish(repository, new, replace=replace)
+                published = await publish(repository, new, replace=replace, sending=sent.set)
         except BaseException as error:
-            await asyncio.shield(self._note_failure(noted, error))
+            await asyncio.shield(self._note_failure(noted, chart, error, sent=sent.is_set()))
             raise
         log.info("chart_pushed", source=row.id, chart=chart.name, version=chart.version, digest=published.digest)
         # It is in the registry: whoever waits for the answer may be gone by now.
-        await asyncio.shield(self._note(noted, row, chart, "" if published.created else "it was there"))
+        await asyncio.shield(self._note(noted, chart, created=published.created))
         reference = f"{row.url}/{chart.name}:{chart.version.replace('+', '_')}"
         return PushedChart(
             row.name, chart.name, chart.version, chart.digest, reference, published.digest, published.created
@@ -208,29 +209,40 @@ class ChartPushes:
                 "(PILOTHOUSE_SOURCES__ARCHIVE_BYTES)"
             )
 
-    @retry_conflicts
-    async def _note_failure(self, noted: _Noted, error: BaseException) -> None:
-        """Tell the audit why; the registry may have the chart, or a part of it."""
+    async def _note_failure(self, noted: _Noted, chart: _Packed, error: BaseException, *, sent: bool) -> None:
+        """Tell the audit why, and raise nothing in the place of that; ``sent``: the registry may have the chart."""
         reason = str(error) if isinstance(error, PilothouseError) else "of an error that the log has"
         if isinstance(error, asyncio.CancelledError):
             reason = "it was interrupted: the registry may have the chart, or a part of it"
-        async with self._database.transaction() as tx:
-            await noted.record(tx, Outcome.FAILED, reason)
+        try:
+            await self._record(noted, Outcome.FAILED, reason)
+            if sent:
+                await self._outdate(noted.source, chart, created=True)
+        except Exception:  # the one before says more to the caller
+            log.exception("push_not_noted", source=noted.source.id, chart=chart.name, version=chart.version)
 
-    async def _note(self, noted: _Noted, row: SourceRow, chart: _Packed, what: str) -> None:
+    async def _note(self, noted: _Noted, chart: _Packed, *, created: bool) -> None:
         """Tell the audit, and list the chart's versions anew; the next synchronisation does that if this fails."""
-        await self._note_done(noted, row, chart, what)
+        row = noted.source
+        await self._record(noted, Outcome.DONE, "" if created else "it was there")
+        await self._outdate(row, chart, created=created)
         try:
             await self._pulls.refresh_tags(row, chart.name)
         except PilothouseError as error:
             log.warning("source_unavailable", source=row.id, error=str(error))
 
     @retry_conflicts
-    async def _note_done(self, noted: _Noted, row: SourceRow, chart: _Packed, what: str) -> None:
+    async def _record(self, noted: _Noted, outcome: Outcome, reason: str) -> None:
+        """Tell the audit alone: whoever holds the source does not undo that."""
         async with self._database.transaction() as tx:
-            await noted.record(tx, Outcome.DONE, what)
-            # Pulls that have begun before are repeated from here on, or are stored by now.
-            await store.note_push(tx, row.id)
+            await noted.record(tx, outcome, reason)
+
+    @retry_conflicts
+    async def _outdate(self, row: SourceRow, chart: _Packed, *, created: bool) -> None:
+        """Drop what was pulled and is another archive than the one that is there now, or may be."""
+        async with self._database.transaction() as tx:
+            if created:  # pulls that have begun before are repeated from here on, or are stored by now
+                await store.note_push(tx, row.id)
             known = await source_charts.find_version(tx, row.id, chart.name, chart.version)
             if known is not None and known.chart_id is not None and known.pulled_digest != chart.digest:
                 await charts.delete_chart(tx, known.chart_id)  # it is pulled again when it is needed
