@@ -206,7 +206,7 @@ def test_the_audit_tells_that_verification_was_turned_off(server: RunningServer,
             told.append(server.send("GET", f"/api/v1/audit?target={source}").json()[0]["detail"])
     assert told == [
         f"verification pgp (it was none): trusts {SIGNER.fingerprint}",
-        f"keys of pgp: trusts {OTHER.fingerprint} (it trusted {SIGNER.fingerprint})",
+        f"keys of pgp: trusts {OTHER.fingerprint} from now on; no longer {SIGNER.fingerprint}",
         "verification turned off (it was pgp)",
     ]
 

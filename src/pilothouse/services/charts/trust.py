@@ -16,7 +16,8 @@ from pilothouse.store.sources import SourceRow
 from pilothouse.store.verifications import NewVerification, SourceTrust, TrustRow, VerificationRow
 
 SET_TRUST: Final = "cce:verification:update"
-_LONGEST_DETAIL: Final = 1000
+#: Fingerprints of keys in a row of the audit.
+_MOST_TOLD: Final = 5
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ class Trust:
     async def _keep(self, caller: Caller, changes: dict[str, object], *, request_id: str, shown: str) -> ShownTrust:
         async with self._database.transaction() as tx:
             await require_still(tx, caller, SET_TRUST)
-            if shown and shown != digest_of(await verifications.hold_trust(tx, caller.project_id)):
+            before = await verifications.hold_trust(tx, caller.project_id)
+            if shown and shown != digest_of(before):
                 raise InvalidRequest("it was changed since it was shown; look at what it is now, and again")
             row = await verifications.set_trust(tx, caller.project_id, changes)
             await audit.record(
@@ -87,7 +89,7 @@ class Trust:
                 SET_TRUST,
                 target=caller.project_id,
                 target_name=caller.project_name,
-                detail=_describe(row, keys_changed="verification_keys" in changes),
+                detail=_describe(before, row, keys_changed="verification_keys" in changes),
                 request_id=request_id,
             )
             return await _shown(tx, row, project_id=caller.project_id)
@@ -139,11 +141,25 @@ class Trust:
         )
 
 
-def _describe(row: TrustRow, *, keys_changed: bool) -> str:
+def list_keys(fingerprints: Sequence[str]) -> str:
+    """Return the fingerprints as the audit tells them, with the number of those for which it has no room."""
+    told = ", ".join(fingerprints[:_MOST_TOLD])
+    others = len(fingerprints) - _MOST_TOLD
+    return f"{told} and {others} more" if others > 0 else told or "no key that can sign"
+
+
+def describe_keys(before: Sequence[str], now: Sequence[str]) -> str:
+    """Return which keys count from then on, and which no more."""
+    added, removed = [one for one in now if one not in before], [one for one in before if one not in now]
+    told = [f"trusts {list_keys(added)} from now on"] if added else []
+    told += [f"no longer {list_keys(removed)}"] if removed else []
+    return "; ".join(told) or "the same as before"
+
+
+def _describe(before: TrustRow, row: TrustRow, *, keys_changed: bool) -> str:
     """Return what the audit tells of a change."""
     rule = "verified charts only" if row.verified_only else "all charts"
-    keys = f"; keys of uploads: {', '.join(row.trusted) or 'none'}" if keys_changed else ""
-    return f"{rule}{keys}"[:_LONGEST_DETAIL]
+    return f"{rule}; keys of uploads: {describe_keys(before.trusted, row.trusted)}" if keys_changed else rule
 
 
 async def _shown(tx: Transaction, row: TrustRow, *, project_id: str) -> ShownTrust:

@@ -14,6 +14,7 @@ from pilothouse.auth.sealing import MasterKeys
 from pilothouse.chart_sources.fetch import Origin, authority
 from pilothouse.chart_sources.registry import registry_url
 from pilothouse.errors import DamagedRow, DecryptionFailed, InvalidRequest
+from pilothouse.services.charts.trust import describe_keys, list_keys
 from pilothouse.store.sources import SourceRow
 
 Kind = Literal["oci", "http"]
@@ -22,9 +23,8 @@ VerificationKind = Literal["none", "pgp", "cosign"]
 _BLOCK: Final = re.compile(r"-----BEGIN [^-]*-----.*?-----END [^-]*-----", re.DOTALL)
 _CERTIFICATE: Final = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _MOST_AUTHORITIES: Final = 20
-#: How the audit names what was changed, but for verification; the values are not told.
-_CHANGED: Final = {"credentials_sealed": "credentials", "ca": "ca", "sync_seconds": "sync_seconds"}
-_LONGEST_DETAIL: Final = 1000
+#: Of an address, and of a user's name, in the audit.
+_LONGEST_TOLD: Final = 300
 _NAME: Final = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -180,28 +180,29 @@ def _adds_authorities(before: str, after: str) -> bool:
 def describe_source(url: str, username: str, *, verification: str, trusted: list[str]) -> str:
     """Return what the audit tells of a source that is added or removed."""
     user = f", user {username}" if username else ""
-    keys = f", verification {verification}: trusts {', '.join(trusted)}" if verification != "none" else ""
-    return f"{url}{user}{keys}"[:_LONGEST_DETAIL]
+    keys = f", verification {verification}: trusts {list_keys(trusted)}" if verification != "none" else ""
+    return f"{url[:_LONGEST_TOLD]}{user[:_LONGEST_TOLD]}{keys}"
 
 
 def describe_change(before: SourceRow, changes: dict[str, Any], *, username: str) -> str:
     """Return what the audit tells of a change: no secrets, but which way charts are verified from then on."""
-    told = [name for column, name in _CHANGED.items() if column in changes]
-    if changes.get("credentials_sealed"):
-        told[0] = f"credentials of user {username}"
-    elif "credentials_sealed" in changes:
-        told[0] = "credentials taken away"
+    told = []
     if "verification" in changes:
-        now, keys = changes["verification"], ", ".join(changes["trusted"]) or "no key that can sign"
-        if now == "none":
-            told.append(
-                f"verification turned off (it was {before.verification})" if before.verification != "none" else ""
-            )
-        elif now != before.verification:
-            told.append(f"verification {now} (it was {before.verification}): trusts {keys}")
-        else:
-            told.append(f"keys of {now}: trusts {keys} (it trusted {', '.join(before.trusted) or 'none'})")
-    return "; ".join(one for one in told if one)[:_LONGEST_DETAIL]
+        told.append(_describe_verification(before, changes["verification"], changes["trusted"]))
+    if changes.get("credentials_sealed"):
+        told.append(f"credentials of user {username[:_LONGEST_TOLD]}")
+    elif "credentials_sealed" in changes:
+        told.append("credentials taken away")
+    told += [column for column in ("ca", "sync_seconds") if column in changes]
+    return "; ".join(one for one in told if one)
+
+
+def _describe_verification(before: SourceRow, now: str, trusted: list[str]) -> str:
+    if now == before.verification:
+        return f"keys of {now}: {describe_keys(before.trusted, trusted)}" if now != "none" else ""
+    if now == "none":
+        return f"verification turned off (it was {before.verification})"
+    return f"verification {now} (it was {before.verification}): trusts {list_keys(trusted)}"
 
 
 def describe_authorities(pem: str) -> list[str]:
