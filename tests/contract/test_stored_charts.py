@@ -148,3 +148,12 @@ def test_a_revision_that_is_not_there_or_whose_chart_has_subcharts_is_refused_wi
     helm_cli("upgrade", "web", str(tmp_path / "whole.tgz"), "-n", release.namespace)
     refused = assert_error(put(release, 2), *INVALID, "chart.revision: revision 2: chart whole 0.1.0 has subcharts")
     assert refused.endswith("upload the chart, and send its id")
+
+
+def test_a_release_that_was_uninstalled_is_not_the_one_that_was_read(release: OwnRelease):
+    release.ended(release.send("DELETE", "", {"options": {"keep_history": True}}))
+    text = "release 'web' was uninstalled; nothing was done: send the request without base_revision"
+    assert_error(put(release, 1, base_revision=1), 409, "CCE.01409005", text)
+    planned = {"deploy": {"chart": {"revision": 1}, "base_revision": 1}}
+    assert_error(release.send("POST", "/plan", planned), 409, "CCE.01409005", text)
+    assert release.ended(put(release, 1))["action"] == "install"

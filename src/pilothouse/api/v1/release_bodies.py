@@ -156,8 +156,8 @@ class DeployReleaseBody(Body):
 
     `values`: layers, of which later ones win. `values_mode`: what is below them: the chart's values (`replace`), all
     that the release has now (`reuse`), or the chart's and the user's own of now (`reset_then_reuse`). `base_revision`:
-    only over that revision, the newest of the release: if it has another one by now, the answer is 409; one that comes
-    before it is carried out has the operation fail. Nothing is done then.
+    only over that revision, the newest of the release: if it has another one by now, or was uninstalled, the answer is
+    409; one that comes before it is carried out has the operation fail. Nothing is done then.
     """
 
     limits: ClassVar[JsonLimits] = RELEASE

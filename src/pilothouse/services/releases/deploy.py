@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from pilothouse.engine.protocol import ValuesLayer, Wait
-from pilothouse.errors import AlreadyExists, ArchiveGone, InvalidRequest
+from pilothouse.errors import AlreadyExists, ArchiveGone, InvalidRequest, ReleaseMoved
 from pilothouse.kubernetes.helm_secrets import OPERATION_LABEL
 from pilothouse.services.clusters import ClusterConnection, cluster_error_context
 from pilothouse.services.identity.bootstrap import Caller
@@ -206,12 +206,20 @@ class Deployments:
         return Prepared(cluster, values, chart)
 
     async def _find_status(self, cluster: ClusterConnection, place: ReleaseRef, request: DeployRelease) -> str | None:
-        """Return the status of the newest revision, None if there is none; raise ReleaseMoved if it is another."""
+        """Return the status of the newest revision, None if there is none.
+
+        Raises ReleaseMoved if it is another than is wanted, or is uninstalled, which leaves it its number.
+        """
         with cluster_error_context(cluster):
             found = await self._clusters.client(cluster).list_release_labels(namespace=place.namespace, name=place.name)
         newest = max(found, key=lambda one: one.revision, default=None)
         now = newest.revision if newest is not None else None
         refuse_other_base(place.name, now, wanted=request.base_revision)
+        if request.base_revision is not None and newest is not None and newest.status == ReleaseStatus.UNINSTALLED:
+            raise ReleaseMoved(
+                f"base_revision: release {place.name!r} was uninstalled; nothing was done: send the request without "
+                "base_revision to install it anew"
+            )
         return newest.status if newest is not None else None
 
 
