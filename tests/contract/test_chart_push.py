@@ -363,6 +363,24 @@ def test_what_a_pull_has_fetched_before_a_push_replaced_it_is_not_kept(
     assert "second" in server.send("GET", f"/api/v1/sources/{source}/charts/raced/1.0.0").json()["values"]
 
 
+def test_a_push_of_another_chart_undoes_no_pull(server: RunningServer, repo: Repository, told: "Told", source: str):
+    pulled, other = config_map_chart("kept", "1.0.0"), config_map_chart("kept", "2.0.0")
+    assert push_file(server, source, pulled).status_code == 201
+    blob = f"sha256:{hashlib.sha256(pulled).hexdigest()}"
+    pushed: list[int] = []
+
+    def meanwhile(request: Request) -> Reply | None:
+        if request.method == "GET" and request.path.endswith(blob) and not pushed:
+            pushed.append(0)
+            pushed[0] = push_file(server, source, other).status_code
+        return None
+
+    told.instead = meanwhile
+    shown = server.send("GET", f"/api/v1/sources/{source}/charts/kept/1.0.0")
+    assert (pushed, shown.status_code) == ([201], 200), shown.text
+    assert len([one for one in repo.requests if one.method == "GET" and one.path.endswith(blob)]) == 1
+
+
 def test_what_a_push_may_have_replaced_before_it_failed_is_pulled_anew(
     server: RunningServer, told: "Told", source: str
 ):
@@ -469,7 +487,8 @@ class Told:
             return Reply(json.dumps({"tags": list(self.manifests)}).encode())
         if last not in store:
             return Reply(b"{}", 404)
-        return Reply(store[last], headers={"Content-Type": MANIFEST})
+        digest = f"sha256:{hashlib.sha256(store[last]).hexdigest()}"
+        return Reply(store[last], headers={"Content-Type": MANIFEST, "Docker-Content-Digest": digest})
 
 
 @pytest.fixture

@@ -78,6 +78,15 @@ async def fetch_signed(fetch: Fetch, row: SourceRow, wanted: Version) -> Signed:
     return await _signed_in_registry(repository, row, await repository.find_manifest(tag))
 
 
+async def is_unchanged(fetch: Fetch, row: SourceRow, wanted: Version, signed: Signed) -> bool:
+    """Return True if the registry tells that the tag still leads to the manifest that was fetched."""
+    place = _place_in_registry(fetch, row, wanted)
+    if place is None or not signed.manifest:
+        return False
+    repository, tag = place
+    return await repository.find_digest(tag) == signed.manifest
+
+
 async def compare(fetch: Fetch, pulled: Sequence[PulledVersion]) -> AsyncIterator[ComparedVersion]:
     """Yield what lies under the tags of pulled versions by now.
 

@@ -3,6 +3,7 @@
 import re
 import uuid
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import BinaryIO, Final
 
 import structlog
@@ -15,7 +16,7 @@ from pilothouse.services.charts.archives import chart_content
 from pilothouse.services.charts.checks import ChartChecks
 from pilothouse.services.charts.signatures import NotVerified, Signatures, not_verified
 from pilothouse.services.identity.bootstrap import Caller
-from pilothouse.services.sources.fetched import Signed, Version, bare, fetch_chart
+from pilothouse.services.sources.fetched import Signed, Version, bare, fetch_chart, is_unchanged
 from pilothouse.services.sources.sync import SourceSync
 from pilothouse.settings import SourceSettings
 from pilothouse.store import archives, chart_origins, charts, refused_versions, source_charts, verifications
@@ -174,15 +175,34 @@ class ChartPulls:
             except NotVerified as error:
                 await self._note_refused(row, wanted, str(error), signed.evidence)
                 raise NotVerified(f"{error}{_as_chosen(wanted)}") from error
-            keys, _ = await self._sync.order([wanted.version], wanted.version, project_id=row.project_id)
-            kept = await self._keep(row, wanted, chart, file, keys=keys, manifest=signed.manifest, verified=verified)
+            keys = await self._order_of(row, wanted)
+            keep = partial(self._keep, keys=keys, manifest=signed.manifest, verified=verified)
+            try:
+                kept = await keep(row, wanted, chart, file)
+            except _Overtaken:
+                row = await self._pushed_elsewhere(row, wanted, signed)
+                kept = await keep(row, wanted, chart, file)
         log.info("chart_pulled", source=row.id, chart=kept.name, version=kept.version, digest=kept.digest)
         return kept
+
+    async def _order_of(self, row: SourceRow, wanted: _Wanted) -> dict[str, str]:
+        """Return the order key of a version that is not listed yet; nothing for others."""
+        if wanted.known is not None:
+            return {}
+        return (await self._sync.order([wanted.version], wanted.version, project_id=row.project_id))[0]
+
+    async def _pushed_elsewhere(self, row: SourceRow, wanted: _Wanted, signed: Signed) -> SourceRow:
+        """Return the source with the push of now, if it left what was fetched as it was; else raise _Overtaken."""
+        now = await self.find_source(row.id, project_id=row.project_id)  # before the look: a later push counts again
+        async with self._sync.fetching(row) as fetch:
+            if not await is_unchanged(fetch, row, wanted.as_listed(row), signed):
+                raise _Overtaken(f"the chart was just replaced in source {row.name!r}; ask again")
+        return replace(row, pushed_at=now.pushed_at)
 
     async def _note_refused(self, row: SourceRow, wanted: _Wanted, reason: str, evidence: str) -> None:
         """Let the version be offered no more, as long as it stays so."""
         digest = wanted.known.digest if wanted.known is not None else ""
-        keys, _ = await self._sync.order([wanted.version], wanted.version, project_id=row.project_id)
+        keys = await self._order_of(row, wanted)
         async with self._database.transaction() as tx:
             if await store.hold(tx, row.id) and await store.has_keys_of(tx, row):
                 found = {"name": wanted.name, "version": wanted.version, "digest": digest}
