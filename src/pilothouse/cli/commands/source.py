@@ -126,13 +126,9 @@ def update(
     credentials = {"username": "", "password": ""} if anonymous else None
     again = ca_file is not None and known["username"] and not anonymous and sys.stdin.isatty()
     if username or password_stdin or again:
-        what = (
-            f"Password of {username or known['username']}, for hosts of the other authorities, too"
-            if again
-            else "Password"
-        )
-        password = ask(what, from_stdin=password_stdin)
-        credentials = {"username": username or known["username"], "password": password}
+        name = username or known["username"]
+        what = f"Password of {name}, for hosts of the other authorities, too" if again else "Password"
+        credentials = {"username": name, "password": ask(what, from_stdin=password_stdin)}
     body = {
         "credentials": credentials,
         "ca": "" if system_ca else _text(ca_file, "--ca-file"),
