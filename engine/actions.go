@@ -198,11 +198,8 @@ func (e *engine) upgrade(request *upgradeRequest, during call, progress *progres
 	running.objects.looks, running.objects.compares, running.objects.replaces = true, true, request.ForceReplace
 	running.objects.removesNamespace = request.RemoveNamespace
 	running.records.before = func(made *releasev1.Release) error {
-		if request.OnlyRevision > 0 && made.Version != request.OnlyRevision {
-			return refusal{kind: planMoved, message: fmt.Sprintf(
-				"the release was not changed: its next revision is %d by now, not %d; look at it and send the request again",
-				made.Version, request.OnlyRevision,
-			)}
+		if err := request.refuseOther(made.Version); err != nil {
+			return err
 		}
 		return checkObjects(made.Manifest, made.Hooks)
 	}
@@ -223,6 +220,9 @@ func (e *engine) upgrade(request *upgradeRequest, during call, progress *progres
 		running.foresee(loaded)
 	}
 	if request.DryRun == "none" {
+		if err := running.refuseMoved(request); err != nil {
+			return nil, err
+		}
 		if err := running.applyCRDs(e.charts, request.Chart, given, request.CRDs, helm.Timeout); err != nil {
 			return nil, err
 		}
@@ -296,6 +296,29 @@ func (e *engine) uninstall(request *uninstallRequest, during call, progress *pro
 	}
 	running.objects.tellKept()
 	return answer.Info, nil
+}
+
+// refuseOther says that the next revision has another number than is wanted.
+func (r *upgradeRequest) refuseOther(next int) error {
+	if r.OnlyRevision == 0 || next == r.OnlyRevision {
+		return nil
+	}
+	return refusal{kind: planMoved, message: fmt.Sprintf(
+		"the release was not changed: its next revision is %d by now, not %d; look at it and send the request again",
+		next, r.OnlyRevision,
+	)}
+}
+
+// refuseMoved says the same of what is stored now, before anything is done; what cannot be read Helm says itself.
+func (o *operation) refuseMoved(request *upgradeRequest) error {
+	newest, err := o.configuration.Releases.Last(request.ReleaseName)
+	if err != nil {
+		return nil //nolint:nilerr // as above
+	}
+	if stored, is := newest.(*releasev1.Release); is {
+		return request.refuseOther(stored.Version + 1)
+	}
+	return nil
 }
 
 // isFree tells whether Helm will accept the name; if not, nothing is to be done before it says so.

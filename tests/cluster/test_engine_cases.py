@@ -174,6 +174,13 @@ async def test_a_name_that_is_in_use_costs_no_crd(engine: Engine, group: str):
     assert engine.find(_CRDS, f"widgets.{group}") is None
 
 
+async def test_another_revision_than_is_wanted_costs_no_crd(engine: Engine, group: str):
+    await engine.install(config_map_chart())
+    with pytest.raises(HelmError, match="its next revision is 2 by now, not 3"):
+        await engine.upgrade(build_chart(files={"crds/w.yaml": definition(group)}), crds="create", only_revision=3)
+    assert engine.find(_CRDS, f"widgets.{group}") is None
+
+
 @pytest.mark.parametrize("action", ["uninstall", "upgrade", "rollback"])
 async def test_what_another_release_owns_by_now_stays(engine: Engine, action: str):
     """helm/helm#31333: the object was deleted by hand, and the other release made it since."""
