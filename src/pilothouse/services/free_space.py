@@ -23,6 +23,7 @@ class FreeSpace:
     def __init__(self, database: Database, folder: Path) -> None:
         self._database = database
         self._folder = folder
+        self._writing: asyncio.Task[None] | None = None
         self._of_folder = _Kept(self._try_folder)
         self._of_database = _Kept(self._try_database)
         DATA_FOLDER_FREE.set_function(self._free_bytes)
@@ -36,8 +37,12 @@ class FreeSpace:
         return await self._of_database.get()
 
     async def _try_folder(self) -> str:
+        # Once at a time, whoever gives up: a folder that hangs would take a thread for each that asks.
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(asyncio.to_thread(self._write))
+            self._writing.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
-            await asyncio.to_thread(self._write)
+            await asyncio.shield(self._writing)
         except OSError as error:
             return f"nothing can be written to the data folder {self._folder}: {error.strerror}"
         return ""
