@@ -24,7 +24,7 @@ Source = tuple[str, Repository]
 def test_a_source_is_added_and_removed_and_refusals_stand_at_their_field(person: Visit, source: Source):
     page, name = person.page, f"made-{uuid.uuid4().hex[:8]}"
     page.goto(f"{person.home}/charts")
-    page.get_by_role("link", name="Sources").click()
+    page.get_by_role("link", name="Sources", exact=True).click()
     for field, text, at, told in (
         ("Name", source[0], "name", f"already has a source named '{source[0]}'"),
         ("Name", "Not A Name", "name", "is not the name of a source"),
