@@ -115,7 +115,7 @@ def test_an_operation_that_breaks_every_attempt_fails_after_three(release: OneRe
 @pytest.mark.parametrize(
     ("how", "cause"),
     [
-        ("newer", "a newer Pilothouse wrote it (version 3, this one reads 2); upgrade the workers"),
+        ("newer", "a newer Pilothouse wrote it (version 4, this one reads 3); upgrade the workers"),
         ("fields", "missing required field"),
         ("list", "not a JSON object"),
         ("bytes", "it is damaged"),
@@ -134,7 +134,7 @@ def test_an_order_that_cannot_be_read_fails_its_operation_with_the_reason(
             read = f"SELECT {part_of_it} FROM operations WHERE id = %s"  # noqa: S608 - a column of ours
             sealed = connection.execute(read.encode(), found).fetchall()[0][0]
             written = {
-                "newer": keys.seal(b'{"version": 3}', context=f"operation:{found[0]}"),
+                "newer": keys.seal(b'{"version": 4}', context=f"operation:{found[0]}"),
                 "fields": keys.seal(b'{"of_another_version": 1}', context=f"operation:{found[0]}"),
                 "list": keys.seal(b"[1]", context=f"operation:{found[0]}"),
                 "bytes": sealed[:-1] + bytes([sealed[-1] ^ 1]),
