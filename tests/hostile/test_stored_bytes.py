@@ -44,7 +44,8 @@ def cluster_id(server: RunningServer, cluster: HostileCluster) -> Iterator[str]:
 @pytest.fixture
 def no_worker(server: RunningServer) -> Iterator[None]:
     """Stands for places that are all taken."""
-    worker = wait_for(lambda: part(server, "worker"))  # the API answers before it is there
+    wait_for(lambda: part(server, "observer"))  # the last part to be started
+    worker = wait_for(lambda: part(server, "worker"))
     os.kill(worker, signal.SIGSTOP)
     yield
     with psycopg.connect(server.database_url, autocommit=True) as connection:
