@@ -6,12 +6,9 @@ watched from nothing, then idle.
 """
 
 import asyncio
-import contextlib
 import dataclasses
 import os
-import secrets
 import signal
-import socket
 import sys
 import time
 from collections import Counter
@@ -30,7 +27,7 @@ from benchmarks.http import Connections, connections
 from benchmarks.place import Place, child_of, children_of, cpu_seconds, postmaster_of, pss, rss
 from benchmarks.reads import release_secret, secret_writer, write_secrets
 from tests.support.charts import config_map_chart
-from tests.support.servers import RunningServer, open_folder, run_server
+from tests.support.servers import RunningServer, monitoring_ports, open_folder, run_server
 from tests.support.tenants import add_tenant
 from tools.localcluster.cluster import obtain
 
@@ -288,16 +285,6 @@ def _scrape(port: int) -> tuple[list[float], list[float]]:
     return sizes, times
 
 
-def _three_free_ports() -> int:
-    """Return the first of three free ports in a row, below those that the kernel gives to connections."""
-    while True:
-        first = 20_000 + secrets.randbelow(10_000)
-        with contextlib.suppress(OSError), contextlib.ExitStack() as held:
-            for port in range(first, first + 3):
-                held.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            return first
-
-
 async def _until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(LONGEST_SECONDS):
         while not condition():  # noqa: ASYNC110 - rows set no event
@@ -315,7 +302,7 @@ def main(names: list[str]) -> None:
     table = Table("figure", "best", "median", "target", "met")
     cluster = obtain()
     for name in names or BENCHMARKS:
-        monitoring = _three_free_ports()
+        monitoring = monitoring_ports()["api"]
         environment = {"PILOTHOUSE_MONITORING__PORT": str(monitoring)}
         with open_folder() as folder:
             kubeconfig = cluster.kubeconfig.read_text() if name == "clusters" else None

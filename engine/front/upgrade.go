@@ -19,7 +19,7 @@ const (
 	// uploadSource is that of src/pilothouse/cli/charts.py
 	uploadSource = "command line"
 	succeeded    = "succeeded"
-	newline      = "Release \"%s\" does not exist. Installing it now.\n"
+	installing   = "Release \"%s\" does not exist. Installing it now.\n"
 	headline     = "Release \"%s\" has been upgraded. Happy Helming!\n"
 )
 
@@ -60,7 +60,7 @@ func upgrade(server connection, typed arguments, out, notes *bytes.Buffer) error
 	if done.Action == "upgrade" {
 		fmt.Fprintf(out, headline, name)
 	} else {
-		fmt.Fprintf(notes, newline, name)
+		fmt.Fprintf(notes, installing, name)
 	}
 	if found.describe(out) != nil {
 		return sentError{key: done.key}

@@ -2,8 +2,6 @@
 
 import os
 import re
-import secrets
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,9 +11,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.support.servers import open_folder, run_server, wait_for
+from tests.support.servers import monitoring_ports, open_folder, run_server, wait_for
 
-_PARTS = ("api", "observer", "worker")
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
 
 
@@ -31,18 +28,8 @@ def small_disk(folder: Path) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def ports() -> dict[str, int]:
-    """Return three free ports in a row, below those that the kernel gives to connections."""
-    while True:
-        first = 20_000 + secrets.randbelow(10_000)
-        if all(_is_free(first + offset) for offset in range(3)):
-            return {name: first + offset for offset, name in enumerate(_PARTS)}
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe, suppress(OSError):
-        probe.bind(("127.0.0.1", port))
-        return True
-    return False
+    """Return the port that each part is watched at."""
+    return monitoring_ports()
 
 
 @pytest.fixture(scope="module")

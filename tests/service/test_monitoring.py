@@ -2,7 +2,6 @@
 
 import os
 import re
-import secrets
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -16,25 +15,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.charts import config_map_chart
 from tests.support.releases import HelmCommand, OneRelease
-from tests.support.servers import RunningServer, open_folder, part, run_server, wait_for
-
-_PARTS = ("api", "observer", "worker")
+from tests.support.servers import RunningServer, monitoring_ports, open_folder, part, run_server, wait_for
 
 
 @pytest.fixture(scope="module")
 def ports() -> dict[str, int]:
-    """Return three free ports in a row, one for each part; below those that the kernel gives to connections."""
-    while True:
-        first = 20_000 + secrets.randbelow(10_000)
-        if all(_is_free(first + offset) for offset in range(3)):
-            return {name: first + offset for offset, name in enumerate(_PARTS)}
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe, suppress(OSError):
-        probe.bind(("127.0.0.1", port))
-        return True
-    return False
+    """Return the port that each part is watched at."""
+    return monitoring_ports()
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +61,7 @@ def release(watched: RunningServer, namespace: str, helm_cli: HelmCommand) -> On
     return OneRelease(watched, namespace, "counted", helm_cli)
 
 
-@pytest.mark.parametrize("name", _PARTS)
+@pytest.mark.parametrize("name", ["api", "observer", "worker"])
 def test_every_part_says_that_it_lives_and_is_ready(ports: dict[str, int], name: str):
     assert wait_for(lambda: ask(ports[name], "/readyz").text == "ok\n")
     assert (ask(ports[name], "/livez").status_code, ask(ports[name], "/livez").text) == (200, "ok\n")

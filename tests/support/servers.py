@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -336,3 +337,18 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def monitoring_ports() -> dict[str, int]:
+    """Return three free ports in a row, one for each part; below those that the kernel gives to connections."""
+    while True:
+        first = 20_000 + secrets.randbelow(10_000)
+        if all(_is_free(first + offset) for offset in range(3)):
+            return {"api": first, "observer": first + 1, "worker": first + 2}
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe, contextlib.suppress(OSError):
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False

@@ -6,6 +6,7 @@ from typing import Final
 import typer
 
 from pilothouse.cli.groups import connection_options_of
+from pilothouse.cli.wording import advise
 
 #: Flags that say where a command acts. A context or variable that says it counts for the next command, too.
 _PLACE: Final = {
@@ -31,5 +32,4 @@ def typed(context: typer.Context, *words: str) -> str:
 
 def about_operation(context: typer.Context, operation_id: str) -> str:
     """Return what may be typed about an operation that is at work."""
-    shows, ends = (typed(context, "operation", verb, operation_id) for verb in ("follow", "cancel"))
-    return f"'{shows}' shows it, '{ends}' ends it"
+    return advise(*(typed(context, "operation", verb, operation_id) for verb in ("follow", "cancel")))

@@ -59,8 +59,12 @@ def reword(text: str) -> str:
 
 def follow_hint(operation_id: str) -> str:
     """Return what may be typed about an operation that is at work."""
-    shows, ends = (f"'pilothouse operation {verb} {operation_id}'" for verb in ("follow", "cancel"))
-    return f"{shows} shows it, {ends} ends it"
+    return advise(*(f"pilothouse operation {verb} {operation_id}" for verb in ("follow", "cancel")))
+
+
+def advise(shows: str, ends: str) -> str:
+    """Return the advice to type one of the two commands about an operation."""
+    return f"'{shows}' shows it, '{ends}' ends it"
 
 
 def explain_conflict(text: str) -> str:

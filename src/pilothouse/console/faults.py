@@ -101,7 +101,7 @@ class Faults:
 
     @property
     def field(self) -> str:
-        """The first field if all that is wrong stands at fields; empty otherwise."""
+        """Return the first field if all that is wrong stands at fields; empty otherwise."""
         return "" if self.rest else next(iter(self.fields), "")
 
 
