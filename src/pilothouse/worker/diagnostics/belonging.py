@@ -15,7 +15,7 @@ Object = dict[str, Any]
 
 #: How far a cluster's clock, which is not known, may be behind.
 _CLOCKS: Final = timedelta(seconds=60)
-#: How far the clock of a node, which tells when an event happened, may be behind that of its cluster.
+#: How far the clock of a node, by which its kubelet tells when an event happened, may be behind that of its cluster.
 _NODES: Final = timedelta(seconds=5)
 _UNKNOWN: Final = datetime.max.replace(tzinfo=UTC)
 
@@ -36,7 +36,8 @@ def began_at(began: datetime, *, ahead: timedelta | None) -> datetime:
 def is_own_event(event: Object, *, since: datetime, uid: str) -> bool:
     """Return True if it happened since, as far as clocks agree, and to the object of that uid, if that is known."""
     about = str(mapping(event.get("involvedObject")).get("uid") or "")
-    return _moment(event_facts(event)["at"]) >= since - _NODES and (not uid or not about or about == uid)
+    slow = _NODES if mapping(event.get("source")).get("host") else timedelta()
+    return _moment(event_facts(event)["at"]) >= since - slow and (not uid or not about or about == uid)
 
 
 def pods_of_job(pods: list[Object], job: Object | None, *, since: datetime) -> list[Object]:
