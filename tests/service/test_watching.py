@@ -137,10 +137,10 @@ async def eventually(
 
 
 @pytest.fixture
-async def place(database: Database, tmp_path: Path) -> AsyncIterator[Place]:
+async def place(own_database: Database, tmp_path: Path) -> AsyncIterator[Place]:
     storage = SecretStorage()
     async with peer(storage.handle, tmp_path) as port:
-        made = Place(database, tmp_path, storage)
+        made = Place(own_database, tmp_path, storage)
         await made.start(port)
         yield made
         await made.close()
