@@ -204,15 +204,19 @@ def test_a_cluster_gets_other_credentials_and_is_removed(person: Visit, kubeconf
     page.get_by_label("Kubeconfig").fill(text)
     page.get_by_role("button", name="Add the cluster").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text(name)
-    expect(page.locator("#totals")).to_contain_text(re.compile("It has none|[0-9]"), timeout=20_000)
-    page.get_by_text("Replace the credentials").click()
-    page.get_by_label("Kubeconfig").fill("no kubeconfig")
-    page.get_by_role("button", name="Replace them").click()
-    expect(page.locator("#kubeconfig").get_by_role("alert")).to_contain_text("must be a map")
-    page.get_by_label("Kubeconfig").fill(text)
-    page.get_by_role("button", name="Replace them").click()
-    expect(page.get_by_role("status").filter(has_text="It answers")).to_be_visible()
-    person.remove("cluster", name, word="Remove", place="remove")
+    place = page.url
+    try:
+        expect(page.locator("#totals")).to_contain_text(re.compile("It has none|[0-9]"), timeout=20_000)
+        page.get_by_text("Replace the credentials").click()
+        page.get_by_label("Kubeconfig").fill("no kubeconfig")
+        page.get_by_role("button", name="Replace them").click()
+        expect(page.locator("#kubeconfig").get_by_role("alert")).to_contain_text("must be a map")
+        page.get_by_label("Kubeconfig").fill(text)
+        page.get_by_role("button", name="Replace them").click()
+        expect(page.get_by_role("status").filter(has_text="It answers")).to_be_visible()
+    finally:  # other tests expect to find one cluster
+        page.goto(place)
+        person.remove("cluster", name, word="Remove", place="remove")
     expect(page.get_by_role("link", name="test", exact=True)).to_be_visible()
     expect(page.get_by_role("link", name=name)).to_have_count(0)
 
