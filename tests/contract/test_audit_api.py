@@ -136,11 +136,22 @@ def test_options_that_may_destroy_are_named_with_the_write(watched: RunningServe
         watched.wait_until_final(namespace, "risky")
 
     assert [row["detail"] for row in reversed(rows(watched, "?action=cce:release:*&target=risky&outcome=done"))] == [
-        "replace, crds replace",
-        "crds replace, remove_namespace",
-        "",
-        "remove_namespace",
+        "install: replace, crds replace",
+        "upgrade: crds replace, remove_namespace",
+        "upgrade",
+        "rollback to revision 2: remove_namespace",
     ]
+    told = {row["id"] for row in rows(watched, "?action=cce:release:*&target=risky&outcome=done")}
+    for query, there in (
+        (f"?namespace={namespace}", True),
+        (f"?namespace={namespace}&cluster={watched.cluster_id}", True),
+        (f"?namespace={namespace}&cluster=nowhere", False),
+        ("?namespace=kube-system", False),
+    ):
+        assert (told <= {row["id"] for row in rows(watched, f"{query}&limit=500")}) is there, query
+    listed = watched.command("audit", "list", "-n", namespace, "--action", "cce:release:update").stdout
+    assert [line.split()[5] for line in listed.splitlines()] == ["namespace", *[namespace] * 3], listed
+    assert len(watched.command("audit", "list", "-n", "kube-system").stdout.splitlines()) == 1
 
 
 def test_dry_runs_are_there_whether_they_succeed_or_not(watched: RunningServer, namespace: str):
@@ -187,6 +198,10 @@ def test_what_a_role_does_not_allow_is_there(watched: RunningServer):
         ("cce:chart:upload", "POST /v2/charts"),
         ("iam:projects:createProject", "POST /v3/projects"),
     }
+    release = f"/api/v1/clusters/{watched.cluster_id}/namespaces/shop/releases/kept"
+    assert person.server.send("DELETE", release).status_code == 403
+    [denied] = find(watched, f"?user={person.id}&outcome=denied&namespace=shop&cluster={watched.cluster_id}")
+    assert (denied["action"], denied["target_name"]) == ("cce:release:delete", "kept")
 
 
 def test_pages_follow_each_other_and_times_narrow(watched: RunningServer):

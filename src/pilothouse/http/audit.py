@@ -34,13 +34,23 @@ def note_denial(request: Request, error: Exception) -> None:
     """Record a refusal, if the error says that the caller's roles did not allow it."""
     if not isinstance(error, NotPermitted) or "caller" not in request.scope["state"]:
         return
+    target, name = _release_of(request)
     service_of(request, Audit).note(
         caller_of(request),
         error.action,
         outcome=Outcome.DENIED,
+        target=target,
+        target_name=name,
         detail=f"{request.method} {request.scope['path']}"[:200],
         request_id=request_id_of(request),
     )
+
+
+def _release_of(request: Request) -> tuple[str, str]:
+    """Return key and name of the release that the address names, its cluster as it stands there; empty for another."""
+    named = request.path_params
+    words = [named.get("cluster") or named.get("cluster_id", ""), named.get("namespace", ""), named.get("name", "")]
+    return ("/".join(words)[:300], words[-1][:200]) if all(words) else ("", "")
 
 
 #: JSON lines: an object on each.

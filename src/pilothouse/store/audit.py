@@ -107,8 +107,9 @@ class AuditPlace:
 
 @dataclass(frozen=True)
 class AuditFilter:
-    """Filter for rows; ``user``, ``project`` and ``target`` are ids or names, and ``action`` may end in an asterisk.
+    """Filter for rows; ``user``, ``project``, ``target`` are ids or names, and ``action`` may end in an asterisk.
 
+    ``cluster`` (id or name) and ``namespace``: where the release is that something was done to.
     ``without``: not those that did one of these actions, nor dry runs; refusals of them count.
     """
 
@@ -121,6 +122,8 @@ class AuditFilter:
     outcome: str | None = None
     source: str | None = None
     without: tuple[str, ...] = ()
+    cluster: str | None = None
+    namespace: str | None = None
 
 
 _COLUMNS = tuple(AuditRow.__dataclass_fields__)
@@ -171,11 +174,26 @@ async def list_rows(
 
     By time, not by id: ids are in the order of writing, and what changed nothing is written later than it happened.
     """
-    query = select(*(audit.c[name] for name in _COLUMNS)).where(audit.c.domain_id == domain_id, *_conditions(filters))
+    query = select(*(audit.c[name] for name in _COLUMNS)).where(
+        audit.c.domain_id == domain_id, *_conditions(filters), *_places(filters, domain_id=domain_id)
+    )
     if after is not None:
         query = query.where(tuple_(audit.c.at, audit.c.id) < tuple_(after.at, after.id))
     found = await tx.execute(query.order_by(audit.c.at.desc(), audit.c.id.desc()).limit(limit))
     return [AuditRow(**row) for row in found.mappings()]
+
+
+def _places(filters: AuditFilter, *, domain_id: str) -> list[ColumnElement[bool]]:
+    """Return the conditions of where the target is, which begins with cluster and namespace: ``release_key``."""
+    found: list[ColumnElement[bool]] = []
+    if filters.cluster is not None:
+        own = select(clusters.c.id).join(projects, projects.c.id == clusters.c.project_id)
+        named = own.where(projects.c.domain_id == domain_id, clusters.c.name == filters.cluster)
+        place = func.split_part(audit.c.target, "/", 1)
+        found.append(or_(place == filters.cluster, place.in_(named)))
+    if filters.namespace is not None:
+        found.append(func.split_part(audit.c.target, "/", 2) == filters.namespace)
+    return found
 
 
 def _conditions(filters: AuditFilter) -> list[ColumnElement[bool]]:

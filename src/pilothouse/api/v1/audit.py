@@ -63,6 +63,8 @@ async def list_rows(
     target: Annotated[str, Query(description="only what was done to this id or name")] = "",
     outcome: Annotated[Outcome | None, Query(description="only with this outcome"), OptionalBlank] = None,
     address: Annotated[str, Query(description="only from this address")] = "",
+    cluster: Annotated[str, Query(description="only in the cluster of this id or name")] = "",
+    namespace: Annotated[str, Query(description="only what was done to releases of this namespace")] = "",
     limit: Limit = 100,
     marker: Annotated[str, Query(description=GOES_ON)] = "",
     accept: Annotated[str, Header(include_in_schema=False)] = "",
@@ -86,6 +88,8 @@ async def list_rows(
         target=target or None,
         outcome=outcome,
         source=address or None,
+        cluster=cluster or None,
+        namespace=namespace or None,
     )
     if LINES in accept.lower():
         caller.require_in_account("pilothouse:audit:read")

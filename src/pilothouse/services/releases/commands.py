@@ -250,6 +250,13 @@ def destructive_options(order: Order) -> str:
     return ", ".join(_DESTRUCTIVE[name] for name in asked)
 
 
+def told_in_audit(order: Order) -> str:
+    """Return what is done, which the permission alone does not say, and the options that may destroy something."""
+    back = f" to revision {order.to_revision}" if isinstance(order, RollbackCommand) else ""
+    destroying = destructive_options(order)
+    return f"{action_of(order)}{back}{': ' if destroying else ''}{destroying}"
+
+
 def shown_of(order: Order) -> Shown:
     """Return the displayed part of the order."""
     return Shown(order.merged_values, None if isinstance(order, InstallCommand) else order.first_deployed)

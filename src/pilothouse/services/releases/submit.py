@@ -24,7 +24,7 @@ from pilothouse.services.clusters import ClusterConnection
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import require_still
 from pilothouse.services.operations.idempotency import Idempotency, Key, SubmittedOperation
-from pilothouse.services.releases.commands import Order, action_of, destructive_options, seal_command, shown_of
+from pilothouse.services.releases.commands import Order, action_of, seal_command, shown_of, told_in_audit
 from pilothouse.services.releases.shown import from_operation
 from pilothouse.settings import Settings
 from pilothouse.states import ReleaseStatus
@@ -165,7 +165,7 @@ class Submissions:
                     connection,
                     new,
                     audit_action=permission,
-                    audit_detail=destructive_options(request.order),
+                    audit_detail=told_in_audit(request.order),
                     by=caller,
                     observed_seconds_ago=0.0 if observed_at is None else time.monotonic() - observed_at,
                     limits=self._limits,
