@@ -229,6 +229,8 @@ def test_plans_that_can_be_applied_are_listed_for_who_may_see_their_release(rele
     assert listed(denied.server) == []
 
     release.applied(second)
+    assert listed() == []  # the first is over a release that there was not, and would be refused
+    first = release.plan(plain, {"set": "text=third"})
     assert [row["id"] for row in listed()] == [first["id"]]
     with psycopg.connect(release.server.database_url, autocommit=True) as connection:
         connection.execute("UPDATE plans SET expires_at = clock_timestamp() WHERE id = %s", [first["id"]])

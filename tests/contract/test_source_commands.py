@@ -35,6 +35,12 @@ def answers(request: Request) -> Reply:
     return Reply(b'{"repositories": ["team/webapp"]}')
 
 
+def completed(server: RunningServer, chart: str) -> list[str]:
+    line = f"pilothouse install web {chart}"
+    words = {"_PILOTHOUSE_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": "3"}
+    return server.command(variables=words).stdout.split()
+
+
 def test_charts_of_a_repository_and_of_a_registry(server: RunningServer, tmp_path: Path):
     def run(*arguments: str) -> str:
         done = server.command(*arguments, folder=tmp_path)
@@ -57,6 +63,7 @@ def test_charts_of_a_repository_and_of_a_registry(server: RunningServer, tmp_pat
             assert {**synchronised, "authorities": shown["authorities"]} == shown
             found = json.loads(run("search", "WEB", "--source", name, "--versions", "-o", "json"))
             assert [(one["source"], one["name"], one["version"]) for one in found] == [(name, "webapp", "1.0.0")]
+            assert completed(server, f"{name}/w") == [f"{name}/webapp"]
             for words in (f"{name}/webapp", f"{name[3:]}/WEB"):
                 assert json.loads(run("search", words, "-l", "-o", "json")) == found
             assert json.loads(run("search", f"other-{name}/webapp", "-o", "json")) == []
@@ -66,6 +73,7 @@ def test_charts_of_a_repository_and_of_a_registry(server: RunningServer, tmp_pat
             assert (tmp_path / "pulled" / "webapp-1.0.0.tgz").read_bytes() == ARCHIVE
         finally:
             assert "was removed" in run("source", "remove", name)
+            assert completed(server, f"{name}/w") == []
         gone = server.command("pull", f"{name}/webapp")
         assert (gone.returncode, f"source '{name}' does not exist" in gone.stderr) == (1, True)
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import typer
 
 #: Set by the scripts of ``pilothouse completion``: the program prints what the word could become.
 COMPLETE: Final = "_PILOTHOUSE_COMPLETE"
+_FOUND_CHARTS: Final = 200
 _RECENT_OPERATIONS: Final = "/api/v1/operations?limit=50"
 
 
@@ -79,8 +81,10 @@ def complete_revisions_or_live(context: typer.Context, incomplete: str) -> list[
 
 
 def complete_operations(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Return the ids of recent operations, with what each is about."""
-    return [_describe_operation(one) for one in _ask(context, _RECENT_OPERATIONS) if one["id"].startswith(incomplete)]
+    """Return releases of the namespace, which name their newest operation, and ids of recent operations."""
+    recent = [one for one in _ask(context, _RECENT_OPERATIONS) if one["id"].startswith(incomplete)]
+    named = [(name, "its newest operation") for name in complete_releases(context, incomplete)]
+    return [*named, *(_describe_operation(one) for one in recent)]
 
 
 def complete_plans(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
@@ -107,8 +111,13 @@ def _describe_operation(operation: dict[str, Any]) -> tuple[str, str]:
 
 
 def complete_charts(context: typer.Context, incomplete: str) -> list[str]:
-    """Return uploaded charts, as NAME@VERSION, that begin so."""
-    names = (f"{chart['name']}@{chart['version']}" for chart in _ask(context, "/api/v1/charts?limit=500"))
+    """Return uploaded charts, as NAME@VERSION, that begin so, and charts of sources, as SOURCE/NAME."""
+    names: list[str] = []
+    if "/" not in incomplete:
+        names += (f"{chart['name']}@{chart['version']}" for chart in _ask(context, "/api/v1/charts?limit=500"))
+    if "@" not in incomplete:
+        query = urlencode({"q": incomplete, "limit": _FOUND_CHARTS})
+        names += (f"{one['source']}/{one['name']}" for one in _ask(context, f"/api/v1/sources/-/charts?{query}"))
     return [name for name in names if name.startswith(incomplete)]
 
 
@@ -123,8 +132,6 @@ def complete_release_then_chart(context: typer.Context, incomplete: str) -> list
 
 def _releases(context: typer.Context, *, in_namespace: bool, **query: str) -> list[dict[str, Any]]:
     """Return the releases of the cluster, and of the namespace, that the command line or the context names."""
-    from urllib.parse import urlencode
-
     from pilothouse.cli.connection import session_of
     from pilothouse.errors import PilothouseError
 

@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Double, Integer, bindparam, delete, func, insert, literal_column, select
+from sqlalchemy import BigInteger, Double, Integer, bindparam, delete, func, insert, literal_column, or_, select
 
 from pilothouse.errors import QuotaExceeded
+from pilothouse.states import OperationState
 from pilothouse.store.database import Transaction
 from pilothouse.store.operations import as_interval
 from pilothouse.store.tables import operations, plans
@@ -95,7 +96,10 @@ async def find_action(tx: Transaction, plan_id: str, *, project_id: str) -> str 
 
 
 async def list_open(tx: Transaction, *, project_id: str, limit: int) -> list[ListedPlanRow]:
-    """Return the project's plans that have neither expired nor been applied, newest first."""
+    """Return the project's plans that have neither expired nor been applied, newest first.
+
+    Nor those over whose release an operation went since: they are refused. What other clients did is not known here.
+    """
     rows = await tx.execute(_LIST_OPEN, {"of_project": project_id, "most": limit})
     return [ListedPlanRow(**row) for row in rows.mappings()]
 
@@ -146,10 +150,22 @@ _FIND = (
 )
 _FIND_WHOLE = _FIND.add_columns(plans.c.comparison_sealed)
 _FIND_ACTION = select(plans.c.action).where(*_WANTED)
+_LATER = operations.alias("later")
+_MOVED = (
+    select(_LATER.c.id)
+    .where(
+        _LATER.c.cluster_id == plans.c.cluster_id,
+        _LATER.c.namespace == plans.c.namespace,
+        _LATER.c.release_name == plans.c.release_name,
+        _LATER.c.created_at > plans.c.created_at,
+        or_(_LATER.c.wrote_revision, _LATER.c.state.not_in((OperationState.FAILED, OperationState.CANCELLED))),
+    )
+    .exists()
+)
 _LIST_OPEN = (
     select(*(plans.c[name] for name in ListedPlanRow.__dataclass_fields__))
     .select_from(plans.outerjoin(operations, operations.c.plan_id == plans.c.id))
-    .where(plans.c.project_id == bindparam("of_project"), plans.c.expires_at > _NOW, operations.c.id.is_(None))
+    .where(plans.c.project_id == bindparam("of_project"), plans.c.expires_at > _NOW, operations.c.id.is_(None), ~_MOVED)
     .order_by(plans.c.created_at.desc(), plans.c.id)
     .limit(bindparam("most", type_=Integer))
 )

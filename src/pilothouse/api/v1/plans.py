@@ -183,7 +183,10 @@ async def plan_release(
 
 @listing.get("", response_model=list[ListedPlanView])
 async def list_plans(caller: CurrentCaller, plans: PlansService, limit: Limit = 100) -> list[ListedPlanRow]:
-    """List the project's plans that have neither expired nor been applied, newest first."""
+    """List the project's plans that have neither expired nor been applied, newest first.
+
+    Those whose release an operation has changed since are left out: an apply of them is refused.
+    """
     return await plans.list_open(caller, limit=limit)
 
 
