@@ -4,7 +4,7 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import orjson
 import typer
@@ -13,7 +13,11 @@ from pilothouse.cli.tables import Table
 from pilothouse.cli.terminal import echo, in_a_cell, printable, printable_json
 
 #: The forms in which the server's routes write a time.
-_UTC = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(?:Z|\+00:00)")
+_UTC: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(?:Z|\+00:00)")
+
+
+#: Ids beyond this leave little room on a narrow terminal.
+_SHORT_ID: Final = 20
 
 
 class Output(StrEnum):
@@ -71,10 +75,15 @@ def print_rows(
     if single and not table.fits(width):
         print_lines(table.blocks())
         return
-    table = table.fitted(width, least)
-    print_lines(table.lines())
-    if table.left_out:
-        _tell_left_out(table.left_out, width or 0)
+    fitted = table.fitted(width, least)
+    little = 2 * len(fitted.left_out) > len(columns) or not fitted.fits(width)
+    if width is not None and little and columns[0] == "id" and any(len(row[0]) > _SHORT_ID for row in table.rows):
+        fitted = table.with_ids_above(width, least)
+        print_lines(fitted.lines_below("id", [row[0] for row in table.rows]))
+    else:
+        print_lines(fitted.lines())
+    if fitted.left_out:
+        _tell_left_out(fitted.left_out, width or 0)
 
 
 def print_lines(lines: Iterable[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 _GAP: Final = "  "
 _NARROWEST: Final = 16  # a text that is cut below this says nothing; its column is left out instead
 _ALWAYS: Final = frozenset({"id", "name"})  # what the next command needs
-_WHOLE: Final = _ALWAYS | {"release", "access_key"}
+_WHOLE: Final = _ALWAYS | {"release", "access_key", "object"}
 _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)?")
 #: From which number of seconds on another unit is used, its length, and its letter.
 _UNITS: Final = ((48 * 3600, 86400, "d"), (2 * 3600, 3600, "h"), (120, 60, "m"), (0, 1, "s"))
@@ -68,6 +68,23 @@ class Table:
         widths = _widths(self)
         for row in [self.columns, *self.rows] if self.headers else self.rows:
             yield _GAP.join(set_cell_size(cell, size) for cell, size in zip(row, widths, strict=True)).rstrip()
+
+    def with_ids_above(self, width: int, least: Sequence[str] = (), *, now: datetime | None = None) -> "Table":
+        """Return the table for ``lines_below`` without its first column, which has lines of its own then.
+
+        A release stands first: it tells the rows apart, and names the operation for the next command, too.
+        """
+        order = sorted(self.columns[1:], key=lambda name: name != "release")
+        at = [self.columns.index(name) for name in order]
+        rest = Table(order, [[row[place] for place in at] for row in self.rows], self.headers)
+        return rest.fitted(width - len(_GAP), least, now=now)
+
+    def lines_below(self, column: str, ids: Sequence[str]) -> Iterator[str]:
+        """Yield two lines per row: its id, and below it what this table has of it."""
+        firsts = [column, *ids] if self.headers else ids
+        for first, line in zip(firsts, self.lines(), strict=True):
+            yield first
+            yield f"{_GAP}{line}"
 
     def blocks(self) -> Iterator[str]:
         """Yield one line per cell: nothing is cut, a terminal wraps what is too long."""

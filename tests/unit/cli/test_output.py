@@ -131,12 +131,31 @@ def test_what_a_terminal_has_no_room_for_is_said_beside_the_table():
 from pilothouse.cli.output import Output, print_rows
 print_rows({rows}, {OPERATIONS}, Output.TABLE, least=("revision", "text"))
 """
-    out, err = on_a_terminal(60, program)
+    out, err = on_a_terminal(90, program)
 
     assert len(out.splitlines()) == 3
-    assert err.startswith("no room for: revision, text, created_at, ")
+    assert err.startswith("no room for: revision, text, created_at")
     assert err.endswith("-o json has all\n")
-    assert max(map(len, err.splitlines())) <= 60
+    assert max(map(len, err.splitlines())) <= 90
+
+
+@pytest.mark.parametrize("width", [40, 60])
+def test_where_an_id_would_push_all_else_out_it_has_a_line_of_its_own(width: int):
+    rows = [dict(zip(OPERATIONS, row, strict=True)) for row in OPERATION_ROWS]
+    program = f"""
+from pilothouse.cli.output import Output, print_rows
+print_rows({rows}, {OPERATIONS}, Output.TABLE, least=("revision", "text"))
+"""
+    out, _ = on_a_terminal(width, program)
+
+    lines = out.splitlines()
+    assert lines[::2] == ["id", *IDS]
+    assert [line.split()[:3] for line in lines[1::2]] == [
+        ["release", "action", "state"],
+        ["web", "upgrade", "failed"],
+        ["api", "install", "succeeded"],
+    ]
+    assert max(map(len, lines)) <= width
 
 
 def test_the_text_of_a_single_object_is_never_cut():
