@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"syscall"
 )
 
@@ -43,14 +44,24 @@ func main() {
 	var out, notes bytes.Buffer
 	err := answer(os.Args[1:], &out, &notes)
 	if err == nil {
-		_, err := os.Stdout.Write(out.Bytes())
-		_, _ = os.Stderr.Write(notes.Bytes())
-		if err != nil {
+		if _, err := os.Stdout.Write(out.Bytes()); err != nil {
+			fmt.Fprint(os.Stderr, unwritten(err))
 			os.Exit(1)
 		}
+		_, _ = os.Stderr.Write(notes.Bytes())
 		return
 	}
 	handOver(err)
+}
+
+// unwritten returns what src/pilothouse/cli/__init__.py says of output that cannot be written, in the words of libc.
+func unwritten(err error) string {
+	var why syscall.Errno
+	if !errors.As(err, &why) {
+		return ""
+	}
+	text := why.Error()
+	return "pilothouse: cannot write the output: " + strings.ToUpper(text[:1]) + text[1:] + "\n"
 }
 
 // answer writes what the command prints, or returns an error before anything of it may be shown.

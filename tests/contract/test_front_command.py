@@ -161,6 +161,22 @@ def test_all_clusters_are_listed_whatever_the_context_names(
     assert (own.stdout, own.stderr) == (python.stdout, python.stderr)
 
 
+def test_output_that_has_no_room_is_told_by_both(server: RunningServer, place: str, alone: Path, tmp_path: Path):
+    for program in ([alone], [sys.executable, "-m", "pilothouse"]):
+        with Path("/dev/full").open("w") as full:
+            ended = subprocess.run(
+                [*program, "list", "-n", place],
+                env=variables(server, tmp_path),
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+                timeout=60,
+            )
+        said = "pilothouse: cannot write the output: No space left on device\n"
+        assert (ended.returncode, ended.stderr) == (1, said), program
+
+
 HANDED_OVER = [
     [],
     ["--help"],

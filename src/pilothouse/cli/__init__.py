@@ -4,18 +4,22 @@ A command is imported when it is named, and imports what it needs when it runs: 
 must not load the server, which takes a second, nor the other commands.
 """
 
+import errno
 import os
 import sys
-from typing import Final
+from contextlib import suppress
+from typing import Final, NoReturn
 
 import typer
 
 from pilothouse.cli.completion import COMPLETE
-from pilothouse.cli.exits import exit_status
+from pilothouse.cli.exits import ExitStatus, exit_status
 from pilothouse.cli.groups import Entry, LazyGroup
 from pilothouse.cli.terminal import echo
 from pilothouse.errors import PilothouseError
 
+#: What ends a write to a file for want of room.
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 COMMANDS: Final = {
     "install": Entry("install:install", "Install a chart as a release.", connected=True),
     "upgrade": Entry("upgrade:upgrade", "Upgrade a release to a chart and values.", connected=True),
@@ -108,3 +112,16 @@ def main() -> None:
     except PilothouseError as error:
         echo(f"pilothouse: {error}", err=True)
         sys.exit(exit_status(error))
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        _end_of_room(error)
+
+
+def _end_of_room(error: OSError) -> NoReturn:
+    """End because nothing more can be written, to standard output in most cases."""
+    with suppress(OSError):
+        echo(f"pilothouse: cannot write {error.filename or 'the output'}: {error.strerror}", err=True)
+    # what standard output still holds would be tried again at the end, with a traceback
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(ExitStatus.FAILED)

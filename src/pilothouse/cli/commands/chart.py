@@ -14,13 +14,14 @@ from pilothouse.cli.charts import is_uploaded_by_deploying, reference_of, upload
 from pilothouse.cli.commands import project as projects
 from pilothouse.cli.completion import complete_charts, complete_sources
 from pilothouse.cli.connection import client_of
+from pilothouse.cli.downloads import save
 from pilothouse.cli.exits import UsageError
 from pilothouse.cli.groups import connected_group
 from pilothouse.cli.local_charts import find_local, pack, provenance_of
 from pilothouse.cli.output import As, Output, print_answer, print_rows
 from pilothouse.cli.sources import source_of
 from pilothouse.cli.terminal import echo, on_one_line
-from pilothouse.errors import InvalidRequest, PilothouseError
+from pilothouse.errors import InvalidRequest
 
 app = connected_group("Uploaded charts.")
 
@@ -66,11 +67,15 @@ def upload(
 
 @app.command("list")
 def list_all(context: typer.Context, output: As = Output.TABLE) -> None:
-    """List the project's charts, newest first; with who signed them by a key that the project trusts."""
+    """List the project's charts, newest first; with who signed them by a key that the project trusts.
+
+    The source 'command line' is that of a folder that install, upgrade or plan has uploaded.
+    """
     client = client_of(context)
     signers = {row["id"]: row["signed_by"] for row in client.call("GET", f"/api/v1/charts?limit={_MOST_SIGNED}")}
     rows = [{**row, "signed_by": signers.get(row["id"], "")} for row in client.call("GET", "/v2/charts")]
-    columns = (*_COLUMNS, "signed_by") if any(signers.values()) else _COLUMNS
+    more = [name for name in ("signed_by", "source") if any(row.get(name) for row in rows)]
+    columns = (*_COLUMNS, *more)
     print_rows(rows, columns, output, least=("update_at", "description"))
 
 
@@ -123,12 +128,9 @@ def download(
     found = _FILE_NAME.search(response.headers.get("content-disposition", ""))
     target = file or Path(found[1] if found else f"{chart}.tgz")
     try:
-        with target.open("wb" if force else "xb") as opened:
-            opened.write(content)
+        save(target, content, replace=force)
     except FileExistsError:
         raise InvalidRequest(f"{target} exists; use another name, or --force") from None
-    except OSError as error:
-        raise PilothouseError(f"cannot write {target}: {error.strerror}") from error
     row = {"file": str(target), "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     print_rows([row], ("file", "size", "sha256"), output, single=True)
 
@@ -219,7 +221,7 @@ def quota(
 def _only_project(context: typer.Context) -> str:
     found = client_of(context).call("GET", "/v3/projects")["projects"]
     if len(found) != 1:
-        raise InvalidRequest(f"--project: the account has {len(found)} projects; name that of the access key")
+        raise UsageError(f"--project: the account has {len(found)} projects; name that of the access key")
     return str(found[0]["id"])
 
 

@@ -9,6 +9,7 @@ from pilothouse.cli.chart_options import ChartVersion
 from pilothouse.cli.charts import uploaded_id
 from pilothouse.cli.completion import complete_charts
 from pilothouse.cli.connection import client_of
+from pilothouse.cli.downloads import save
 from pilothouse.cli.sources import is_of_source, pulled_id
 from pilothouse.cli.terminal import echo
 from pilothouse.errors import PilothouseError
@@ -41,7 +42,7 @@ def pull(
     content = client.get(f"/v2/charts/{chart_id}/archive").content
     try:
         destination.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
     except OSError as error:
         raise PilothouseError(f"cannot write {target}: {error.strerror}") from error
+    save(target, content)
     echo(str(target))
