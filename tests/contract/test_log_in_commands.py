@@ -90,6 +90,21 @@ def test_an_access_key_and_a_token_log_in_too(server: RunningServer, run: Run):
     assert json.loads(run("context", "show", "-o", "json").stdout)["namespace"] == "web"
 
 
+def test_who_logs_in_with_an_access_key_is_told_whose_it_is_and_where(server: RunningServer, run: Run):
+    key = ("--access-key", server.access_key, "--secret-key-stdin", "--context", "ci")
+    done = run("login", server.url, *key, typed=f"{server.secret_key}\n")
+    wrong = run("login", server.url, *key, typed="wrong\n")
+
+    said = f"logged in to {server.url} as admin, access key {server.access_key}, project cn-north-4; context ci\n"
+    assert (done.returncode, done.stdout) == (0, said)
+    assert json.loads(run("context", "show", "ci", "-o", "json").stdout)["project"] == "cn-north-4"
+    assert run("cluster", "list").returncode == 0
+    assert (wrong.returncode, wrong.stdout) == (3, "")
+    assert f"the secret key is not that of access key {server.access_key}" in wrong.stderr
+    for word in ("canonical", "aksk", "log-in of context"):
+        assert word not in wrong.stderr
+
+
 def test_the_cluster_of_a_context_is_looked_up(server: RunningServer, run: Run, tmp_path: Path):
     run("login", server.url, "--password-stdin", "--context", "one", *OURS, typed=f"{server.password}\n")
     known = {one["id"]: one["name"] for one in json.loads(run("cluster", "list", "-o", "json").stdout)}

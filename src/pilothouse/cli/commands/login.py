@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from pilothouse.cli.commands.list import time_of
 from pilothouse.cli.connection import authority_of
 from pilothouse.cli.exits import UsageError
 from pilothouse.cli.groups import connection_options_of, options_of, takes
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pilothouse.cli.contexts import Context
 
 _TOKENS = "/v3/auth/tokens"
+_KEYS = "/api/v1/accesskeys"
 _SHOWN = ("url", "user", "domain", "provider", "access_key", "project", "expires_at")
 _OTHER_WAYS = {
     "user": "--user",
@@ -115,8 +117,9 @@ def _keep(made: "Context", output: Output) -> None:
     if output is not Output.TABLE:
         print_answer({"context": made.name, **{name: getattr(made, name) for name in _SHOWN}}, output)
         return
-    who = made.user or f"access key {made.access_key}"
-    until = f" until {made.expires_at}" if made.expires_at else ""
+    key = f"access key {made.access_key}" if made.access_key else ""
+    who = f"{made.user}, {key}" if made.user and key else made.user or key
+    until = f" until {time_of(made.expires_at)}" if made.expires_at else ""
     echo(f"logged in to {made.url} as {who}, project {made.project or '(none)'}{until}; context {made.name}")
 
 
@@ -148,9 +151,11 @@ def _revoke(client: "Client", token: str) -> None:
 
 
 def _client(made: "Context") -> "Client":
+    """Return the client of a log-in that is being made: no context has it yet."""
     from pilothouse.cli.client import Client, Credentials
 
-    return Client(made.url, credentials=Credentials.of(made), ca=made.ca)
+    given = Credentials(made.token, made.access_key, made.secret_key, origin="what was given")
+    return Client(made.url, credentials=given, ca=made.ca)
 
 
 def _take_token(made: "Context", token: str, project: str) -> None:
@@ -194,13 +199,13 @@ def _log_in_to(made: "Context", project_id: str) -> None:
 
 
 def _choose_project(usable: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the only project, or the one that the person chooses; raise InvalidRequest if there is nobody to ask."""
+    """Return the only project, or the one that the person chooses; raise UsageError if there is nobody to ask."""
     if len(usable) == 1:
         return usable[0]
     by_name = {one["name"]: one for one in usable}
     names = ", ".join(sorted(by_name))
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise InvalidRequest(f"--project: you have {len(usable)} projects, choose one of them: {names}")
+        raise UsageError(f"--project: you have {len(usable)} projects, choose one of them: {names}")
     echo(f"You have {len(usable)} projects: {names}", err=True)
     while (name := typer.prompt("Project", err=True)) not in by_name:
         echo(f"{name!r} is none of them", err=True)
@@ -215,9 +220,15 @@ def _describe(made: "Context", said: dict[str, Any]) -> None:
 
 
 def _find_project_of_key(made: "Context", project: str) -> None:
-    """Prove the key by a question that it needs, and keep the project if the key has to say it."""
-    usable = _client(made).call("GET", "/v3/auth/projects")["projects"]
+    """Prove the key by a question that it needs, and keep whose it is, and its project or the one it has to say."""
+    client = _client(made)
+    usable = client.call("GET", "/v3/auth/projects")["projects"]
+    with suppress(PilothouseError):  # what is only shown
+        made.user = client.call("GET", "/api/v1/users/me")["name"]
     if not project:
+        with suppress(PilothouseError):
+            own = {key["project_id"] for key in client.call("GET", _KEYS) if key["access_key"] == made.access_key}
+            made.project = next((one["name"] for one in usable if one["id"] in own), "")
         return
     chosen = [one for one in usable if project in {one["name"], one["id"]}]
     if not chosen:
