@@ -1,6 +1,7 @@
 """Helm's own lock, left by a helm that died: nobody touches it unasked, and everybody is told what it is."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,6 +97,25 @@ def test_the_command_line_unlocks_too(locked: OneRelease):
     assert (again.returncode, "not locked" in again.stderr) == (1, True)
     assert locked.delete().json()["status"] == "DELETING"
     locked.gone()
+
+
+def test_the_command_line_tells_who_waits_that_another_client_is_at_work(locked: OneRelease):
+    place = ["--cluster", locked.server.cluster_id, "-n", locked.namespace]
+    flags = " ".join(place)
+    wait_for(lambda: "LOCKED" in locked.server.command("status", "web", *place).stdout)
+    begun = time.monotonic()
+    for words in (["operation", "follow"], ["operation", "cancel"], ["wait"]):
+        ended = locked.server.command(*words, "web", *place)
+        assert ended.returncode == 1, words
+        assert (
+            "web is pending-upgrade, and no operation of this server is at work on it: another client" in ended.stderr
+        )
+        assert f"if it is dead: pilothouse release unlock web --reason TEXT {flags}" in ended.stderr, words
+    refused = locked.server.command("rollback", "web", *place)
+    assert f"pilothouse release unlock web -n {locked.namespace} --cluster {place[1]} --reason TEXT" in refused.stderr
+
+    assert time.monotonic() - begun < 60
+    assert locked.server.command("wait", "web", "--for", "pending-upgrade", *place).returncode == 0
 
 
 def test_unlocking_what_is_not_there_is_not_found(server: RunningServer, namespace: str, helm_cli: HelmCommand):

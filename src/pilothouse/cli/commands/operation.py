@@ -7,6 +7,7 @@ from urllib.parse import quote, urlencode
 import typer
 
 from pilothouse.cli.commands import cluster as clusters
+from pilothouse.cli.commands.status import is_locked_elsewhere, locked_elsewhere
 from pilothouse.cli.completion import complete_living_operations, complete_operations
 from pilothouse.cli.connection import AllClusters, client_of, cluster_of, cluster_to_list, session_of, tell_limit
 from pilothouse.cli.durations import TimeLimit
@@ -15,8 +16,9 @@ from pilothouse.cli.groups import connected_group, connection_options_of
 from pilothouse.cli.output import As, Output, print_answer, print_lines, print_rows
 from pilothouse.cli.terminal import echo
 from pilothouse.cli.wording import FORCE_HINT
+from pilothouse.cli.writes import existing
 from pilothouse.errors import InvalidRequest
-from pilothouse.states import OperationState
+from pilothouse.states import LIVING_STATES, OperationState
 
 app = connected_group("Operations: installs, upgrades, rollbacks, uninstalls, tests.")
 
@@ -107,7 +109,7 @@ def follow_to_its_end(
     """Follow an operation to its end. Ctrl-C asks whether to detach, to cancel or to go on; status 1 if it failed."""
     from pilothouse.cli.following import follow, time_limit
 
-    operation_id = _id_of(context, operation)
+    operation_id = _id_of(context, operation, at_work=True)
     with time_limit(timeout, f"operation {operation_id}"):
         ended = follow(client_of(context), operation_id)
     print_rows([ended], _COLUMNS, output, single=True)
@@ -125,7 +127,7 @@ def cancel(
     output: As = Output.TABLE,
 ) -> None:
     """Cancel an operation. A queued one never begins; a running one is stopped and undone."""
-    path = f"{_path(_id_of(context, operation))}/cancel"
+    path = f"{_path(_id_of(context, operation, at_work=True))}/cancel"
     print_rows([client_of(context).call("POST", path, body={"keep": keep})], _COLUMNS, output, single=True)
 
 
@@ -138,15 +140,33 @@ def _path(operation_id: str) -> str:
     return f"/api/v1/operations/{quote(operation_id, safe='')}"
 
 
-def _id_of(context: typer.Context, operation: str) -> str:
-    """Return the id of an operation given by it, or the newest one of the release of this name."""
+def _id_of(context: typer.Context, operation: str, *, at_work: bool = False) -> str:
+    """Return the id of an operation given by it, or the newest one of the release of this name.
+
+    ``at_work``: an earlier one is not what is meant if another client is at work on the release.
+    """
     if _ID.fullmatch(operation):
         return operation
     cluster, namespace = cluster_of(context), session_of(context).namespace
     wanted = {"cluster_id": clusters.id_of(context, cluster), "namespace": namespace, "release": operation, "limit": 1}
-    for found in client_of(context).call("GET", f"/api/v1/operations?{urlencode(wanted)}"):
+    newest = client_of(context).call("GET", f"/api/v1/operations?{urlencode(wanted)}")
+    if at_work and not any(one["state"] in LIVING_STATES for one in newest):
+        _refuse_locked_elsewhere(context, operation)
+    for found in newest:
         return str(found["id"])
     raise InvalidRequest(
         f"{operation!r} is neither the id of an operation nor a release with operations in namespace {namespace!r} of "
         f"cluster {cluster!r}; 'pilothouse operation list' shows ids"
     )
+
+
+def _refuse_locked_elsewhere(context: typer.Context, name: str) -> None:
+    """Raise PilothouseError if another client is at work on the release; whoever may not see that is told nothing."""
+    from pilothouse.cli.client import ServerRefused
+
+    try:
+        found = existing(context, name)
+    except ServerRefused:
+        return
+    if found is not None and is_locked_elsewhere(found):
+        raise locked_elsewhere(context, found)

@@ -42,6 +42,21 @@ def show_status(context: typer.Context, name: Name, *, revision: Revision = None
         print_answer(found, output)
 
 
+def is_locked_elsewhere(found: dict[str, Any]) -> bool:
+    """Return whether something else than an operation of the server has begun to change the release."""
+    return found["operation"] is None and found["status"] in UNSETTLED
+
+
+def locked_elsewhere(context: typer.Context, found: dict[str, Any]) -> PilothouseError:
+    """Return that there is nothing to follow or to cancel, and what can be done."""
+    unlock = typed(context, "release", "unlock", found["name"], "--reason", "TEXT")
+    return PilothouseError(
+        f"{found['name']} is {found['status']}, and no operation of this server is at work on it: another client, such "
+        f"as helm, began that. It may be at work still ({typed(context, 'status', found['name'])} tells when it has "
+        f"ended), or dead; if it is dead: {unlock}"
+    )
+
+
 def _underway(context: typer.Context, operation: dict[str, Any] | None) -> dict[str, Any] | None:
     """Return the operation with what it does now, if the caller may see that."""
     if operation is None:
@@ -116,7 +131,7 @@ def status_lines(context: typer.Context, found: dict[str, Any], *, newest: bool 
     if underway := found["operation"]:
         yield f"IN PROGRESS: {underway['action']} {underway['state']}: {underway['text']}"
         yield f"  follow it with: {typed(context, 'operation', 'follow', underway['id'])}"
-    elif newest and found["status"] in UNSETTLED:
+    elif newest and is_locked_elsewhere(found):
         yield "LOCKED: what began this is no operation of this server; it may be at work elsewhere, or dead"
         yield f"  if it is dead: {typed(context, 'release', 'unlock', found['name'], '--reason', 'TEXT')}"
     if found["problem"]:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from pilothouse.cli.commands.cluster import require_cluster
-from pilothouse.cli.commands.status import status_lines
+from pilothouse.cli.commands.status import is_locked_elsewhere, locked_elsewhere, status_lines
 from pilothouse.cli.connection import client_of
 from pilothouse.cli.durations import TimeLimit
 from pilothouse.cli.output import As, Output, print_answer, print_lines
@@ -39,6 +39,8 @@ def wait(
     elif found is not None:
         print_lines(status_lines(context, found))
     failure = failure_to_become(status, name, found, ended)
+    if failure is not None and found is not None and is_locked_elsewhere(found):
+        failure = locked_elsewhere(context, found)
     if failure is not None:
         raise failure
     if found is None and output is Output.TABLE:
