@@ -49,6 +49,12 @@ def deploy_options(
     """Declare the options of commands that deploy a chart."""
 
 
+def quiet_options(
+    *, quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing unless it fails.")] = False
+) -> None:
+    """Declare the option of commands that print a release at the end."""
+
+
 def deploy_body(context: typer.Context, *, values_mode: str = "replace") -> dict[str, Any]:
     """Return the body of the request without the chart."""
     given = options_of(context)
@@ -89,10 +95,11 @@ def deploy(
         chart,
         lambda chosen: start(context, "PUT", release_path(context, name), {**chosen, **body}),
     )
-    if headline and started["action"] == Action.INSTALL:
+    quiet = options_of(context)["quiet"]
+    if headline and started["action"] == Action.INSTALL and not quiet:
         echo(f'Release "{name}" does not exist. Installing it now.', err=True)
     operation = finish(context, started, output)
-    if operation is None:
+    if operation is None or quiet:
         return
     if headline and output is Output.TABLE and operation["action"] == Action.UPGRADE:
         echo(headline)

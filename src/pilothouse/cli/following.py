@@ -58,17 +58,17 @@ def time_limit(timeout: str | None, what: str) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def follow(client: "Client", operation_id: str) -> dict[str, Any]:
-    """Print the events of an operation as they happen, and return the operation when it has ended.
+def follow(client: "Client", operation_id: str, *, quiet: bool = False) -> dict[str, Any]:
+    """Print the events of an operation as they happen, unless ``quiet``; return the operation when it has ended.
 
     Ctrl-C asks on a terminal whether to detach, to cancel or to go on; without one it detaches. Detached is typer's
     Exit with status 130: the operation goes on at the server.
     """
     with ProgressLine() as line:
-        return _follow(client, operation_id, line)
+        return _follow(client, operation_id, line, quiet=quiet)
 
 
-def _follow(client: "Client", operation_id: str, line: ProgressLine) -> dict[str, Any]:
+def _follow(client: "Client", operation_id: str, line: ProgressLine, *, quiet: bool) -> dict[str, Any]:
     path, patience = f"/api/v1/operations/{operation_id}", _Patience(line)
     last_id, pause = 0, 0.0
     while True:
@@ -76,10 +76,12 @@ def _follow(client: "Client", operation_id: str, line: ProgressLine) -> dict[str
             time.sleep(pause)
             pause = _PAUSE_SECONDS
             for event in _events(client, f"{path}/events", after=last_id):
-                if line.lacks_deadline:
-                    line.expect(client.call("GET", path))
                 last_id = event["id"]
                 patience.renew()
+                if quiet:
+                    continue
+                if line.lacks_deadline:
+                    line.expect(client.call("GET", path))
                 line.show(event)
             operation: dict[str, Any] = client.call("GET", path)
             if operation["state"] not in LIVING_STATES:

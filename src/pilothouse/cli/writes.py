@@ -1,12 +1,14 @@
 """What commands that change a release share: their options, the request, and how its operation is told."""
 
 import os
+from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any, Final
+from urllib.parse import quote
 
 import typer
 
-from pilothouse.cli.connection import client_of
+from pilothouse.cli.connection import client_of, session_of
 from pilothouse.cli.durations import TIMEOUT_HELP, seconds_of
 from pilothouse.cli.evidence import evidence_lines
 from pilothouse.cli.exits import ExitStatus, NoServer, NotLoggedIn, UsageError
@@ -17,7 +19,7 @@ from pilothouse.cli.releases import release_path
 from pilothouse.cli.terminal import echo
 from pilothouse.cli.wording import explain_conflict
 from pilothouse.errors import PilothouseError
-from pilothouse.states import LIVING_STATES, OperationState
+from pilothouse.states import LIVING_STATES, Action, OperationState, ReleaseStatus
 
 if TYPE_CHECKING:
     from pilothouse.cli.client import Client
@@ -209,12 +211,32 @@ def _sent(client: "Client", method: str, path: str, body: object, headers: dict[
 
 
 def finish(context: typer.Context, operation: dict[str, Any], output: Output) -> dict[str, Any] | None:
-    """Follow the operation to its end, and return it; None if it goes on alone. A failure ends the command."""
+    """Follow the operation to its end, and return it; None if it goes on alone.
+
+    A failure ends the command; a program is given the operation.
+    """
     ended = followed(context, operation, output)
     if ended is not None and (failure := failure_of(ended)) is not None:
         show_evidence(context, ended, evidence_of(client_of(context), ended))
+        if output is not Output.TABLE:
+            print_answer(ended, output)
+        _tell_what_is_left(context, ended)
         raise failure
     return ended
+
+
+def _tell_what_is_left(context: typer.Context, ended: dict[str, Any]) -> None:
+    """Say of an install that failed that its release is there, and what can become of it."""
+    if ended["action"] != Action.INSTALL or ended["state"] != OperationState.FAILED:
+        return
+    place = (quote(str(ended[part]), safe="") for part in ("cluster_id", "namespace", "release"))
+    path = "/api/v1/clusters/{}/namespaces/{}/releases/{}".format(*place)
+    with suppress(PilothouseError):  # it is gone, for one
+        found = client_of(context).call("GET", path)
+        if found["revision"] and found["status"] == ReleaseStatus.FAILED:
+            where = () if session_of(context).namespace == ended["namespace"] else ("-n", ended["namespace"])
+            undo = typed(context, Action.UNINSTALL, ended["release"], *where)
+            echo(f"what it has created stays, as a failed release: upgrade it, or remove it with: {undo}", err=True)
 
 
 def failure_of(operation: dict[str, Any]) -> PilothouseError | None:
@@ -244,7 +266,7 @@ def followed(context: typer.Context, operation: dict[str, Any], output: Output) 
     if operation["state"] in LIVING_STATES:
         from pilothouse.cli.following import follow
 
-        operation = follow(client_of(context), operation["id"])
+        operation = follow(client_of(context), operation["id"], quiet=bool(options_of(context).get("quiet")))
     return operation
 
 

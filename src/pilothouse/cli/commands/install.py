@@ -4,7 +4,7 @@ import typer
 
 from pilothouse.cli.chart_options import Names, name_and_chart, name_options
 from pilothouse.cli.connection import session_of
-from pilothouse.cli.deploying import deploy, deploy_body, deploy_options, plan_deploy, require_chart
+from pilothouse.cli.deploying import deploy, deploy_body, deploy_options, plan_deploy, quiet_options, require_chart
 from pilothouse.cli.groups import takes
 from pilothouse.cli.hints import about_operation, typed
 from pilothouse.cli.layers import value_options
@@ -36,6 +36,7 @@ from pilothouse.states import Action, ReleaseStatus
     force_options,
     name_options,
     dry_run_options,
+    quiet_options,
 )
 def install(context: typer.Context, names: Names, *, output: As = Output.TABLE) -> None:
     """Install a chart as a release. Followed to its end; status 1 if it fails.

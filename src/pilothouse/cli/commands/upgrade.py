@@ -6,7 +6,7 @@ import typer
 
 from pilothouse.cli.chart_options import Names, name_and_chart, reuse_chart_options
 from pilothouse.cli.connection import session_of
-from pilothouse.cli.deploying import deploy, deploy_body, deploy_options, plan_deploy, require_chart
+from pilothouse.cli.deploying import deploy, deploy_body, deploy_options, plan_deploy, quiet_options, require_chart
 from pilothouse.cli.groups import options_of, takes
 from pilothouse.cli.layers import value_options
 from pilothouse.cli.output import As, Output
@@ -57,6 +57,7 @@ def reuse_options(
     reuse_options,
     reuse_chart_options,
     dry_run_options,
+    quiet_options,
 )
 def upgrade(
     context: typer.Context,
