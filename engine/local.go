@@ -24,6 +24,14 @@ import (
 	releaseutil "helm.sh/helm/v4/pkg/release/v1/util"
 )
 
+// usageExit is what src/pilothouse/cli/local_charts.py knows wrong arguments by; 2 is how the Go runtime ends a panic.
+const usageExit = 64
+
+// usageError is what is wrong with an argument of the command line, other than with a chart.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
 // fixedTime stands in archives in place of the times of files, so that the same content has the same digest.
 var fixedTime = time.Unix(0, 0)
 
@@ -74,7 +82,7 @@ func local(given io.Reader, out io.Writer) error {
 	case "name":
 		name, err := renderName(&renderNameRequest{Template: request.Template.Name})
 		if err != nil {
-			return err
+			return usageError{err}
 		}
 		_, err = io.WriteString(out, name)
 		return err
@@ -157,12 +165,12 @@ func lintLocal(request *localRequest, out io.Writer) error {
 	linting.SkipSchemaValidation, linting.Namespace = request.SkipSchemaValidation, request.Namespace
 	version, err := kubeVersion(request.KubeVersion)
 	if err != nil {
-		return err
+		return usageError{err}
 	}
 	linting.KubeVersion = version
 	merged, err := merge(nil, request.Values)
 	if err != nil {
-		return err
+		return usageError{err}
 	}
 	paths := request.Paths
 	if request.WithSubcharts {
@@ -246,13 +254,13 @@ func templateLocal(request *localRequest, out io.Writer) error {
 	rendering.APIVersions = common.VersionSet(wanted.APIVersions)
 	version, err := kubeVersion(request.KubeVersion)
 	if err != nil {
-		return err
+		return usageError{err}
 	}
 	rendering.KubeVersion = version
 	rendering.ReleaseName = wanted.Name
 	merged, err := merge(nil, request.Values)
 	if err != nil {
-		return err
+		return usageError{err}
 	}
 	loaded, err := loadInstallable(request.Paths[0])
 	if err != nil {

@@ -51,7 +51,12 @@ func main() {
 		check(json.NewEncoder(os.Stdout).Encode(versions()))
 	case "local":
 		slog.SetDefault(slog.New(slog.DiscardHandler))
-		check(local(os.Stdin, os.Stdout))
+		err := local(os.Stdin, os.Stdout)
+		if _, is := errors.AsType[usageError](err); is {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(usageExit)
+		}
+		check(err)
 	default:
 		check(run(os.Args[1]))
 	}

@@ -175,6 +175,18 @@ def test_a_failure_is_told_by_the_python_program_and_happens_once(*, run: Run, b
     assert revisions(run, "web") == 2
 
 
+@pytest.mark.parametrize("words", [["--set", "text"], ["-f", "broken.yaml"]], ids=" ".join)
+def test_values_that_cannot_be_read_are_wrong_arguments_of_both(
+    *, words: list[str], run: Run, both: Path, chart: Path, tmp_path: Path
+):
+    (tmp_path / "broken.yaml").write_text("a: 1\n b: 2\n")
+    own = run(both, "upgrade", "web", str(chart), "--install", *words)
+    other = run(*python("upgrade", "web", str(chart), "--install", *words))
+
+    assert (own.returncode, own.stdout) == (other.returncode, other.stdout) == (2, "")
+    assert own.stderr.removeprefix(SENT).lstrip("\n") == other.stderr
+
+
 HANDED_OVER = [
     ["web", "./chart"],
     ["web", "./chart", "--install", "--wait"],

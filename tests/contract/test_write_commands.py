@@ -197,9 +197,16 @@ def test_names_are_checked_as_helm_does(typed: Typed):
         (["install", "web", ".", "--timeout", "300"], 2, "did you mean 300s?"),
         (["install", "web", ".", "--lables", "a=b"], 2, "--labels"),
         (["install", "web", ".", "--labels", "a"], 2, "must be KEY=TEXT"),
-        (["install", "web", ".", "--set", "text"], 1, "--set"),
+        (["install", "web", ".", "--set", "text"], 2, '--set: failed parsing --set data: key "text" has no value'),
+        (["upgrade", "--install", "web", ".", "--set", "text"], 2, "--set: failed parsing --set data"),
+        (["upgrade", "--install", "web", ".", "-f", "templates/NOTES.txt"], 2, "templates/NOTES.txt: "),
+        (["upgrade", "--install", "web", ".", "--checks", "none"], 2, "--checks"),
+        (["plan", "web", ".", "--set-json", "a={"], 2, "--set-json: failed parsing --set-json data"),
+        (["install", "web", ".", "--dry-run", "-f", "templates/NOTES.txt"], 2, "templates/NOTES.txt: "),
+        (["install", ".", "--name-template", "{{"], 2, "name_template"),
         (["install", "web", "no-such-chart"], 1, "no chart of this project is named 'no-such-chart'"),
-        (["install", "Web", "."], 1, "Web"),
+        (["install", "Web", "."], 2, "Web"),
+        (["audit", "list", "--since", "yesterday"], 2, "since"),
         (["install", "web", ".", "--cluster", "no-such"], 1, "no-such"),
         (["install", "web", ".", "-n", "no-such"], 1, "create it first, or set --create-namespace"),
         (["uninstall", "no-such"], 1, "no-such"),
@@ -438,6 +445,31 @@ def test_an_operation_is_named_by_its_release_and_told_to_who_is_refused_meanwhi
     assert "'no-such' is neither the id of an operation nor a release with operations in namespace" in unknown.stderr
 
 
+def test_quietly_nothing_is_printed_unless_it_fails(typed: Typed, folder: Path):
+    for words in (
+        ["install", "web", "."],
+        ["upgrade", "web", ".", "--set", "text=y"],
+        ["upgrade", "--install", "new", "."],
+    ):
+        ended = typed(*words, "-q", "--wait")
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", ""), words
+    (folder / "templates" / "web.yaml").write_text(UNSCHEDULABLE)
+
+    failed = typed("upgrade", "web", ".", "--wait", "--timeout", "2s", "--quiet")
+    told = typed("upgrade", "web", ".", "--wait", "--timeout", "2s", "-o", "json")
+
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert "pilothouse: upgrade of web failed: " in failed.stderr
+    operation = json.loads(told.stdout)
+    assert (told.returncode, operation["state"], operation["release"]) == (1, "failed", "web")
+    assert f"REVISION: {operation['revision']}" in typed("status", "web").stdout
+    left = typed("install", "bad", ".", "--wait", "--timeout", "2s")
+    assert (left.returncode, "or remove it with: pilothouse uninstall bad\n" in left.stderr) == (1, True)
+    assert "STATUS: failed" in typed("status", "bad").stdout
+    undone = typed("install", "undone", ".", "--rollback-on-failure", "--timeout", "2s")
+    assert (undone.returncode, "as a failed release" in undone.stderr) == (1, False)
+
+
 def test_the_shell_completes_releases_then_charts(server: RunningServer, typed: Typed, folder: Path, namespace: str):
     done(typed("install", "web", "."))
 
@@ -452,7 +484,12 @@ def test_the_shell_completes_releases_then_charts(server: RunningServer, typed: 
     plan = done(typed("plan", "web", ".", "--set", "text=y")).rpartition("pilothouse apply ")[2].strip()
     assert plan in completed("pilothouse apply ")
     assert completed(f"pilothouse apply {plan[:13]}") == [plan]
+    assert completed("pilothouse operation follow w") == ["web"]
     assert completed("pilothouse get values web --revision ") == ["1"]
+    done(typed("upgrade", "web", ".", "--set", "text=z"))
+    assert plan not in completed("pilothouse apply ")
+    stale = typed("apply", plan)
+    assert (stale.returncode, "; who wrote what: pilothouse history web -n " in stale.stderr) == (1, True)
     assert completed("pilothouse status --revision ") == []
 
 

@@ -5,6 +5,7 @@ question, and a person waits.
 """
 
 import shlex
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -16,7 +17,7 @@ import orjson
 
 from pilothouse import __version__
 from pilothouse.cli.exits import NoServer, NotLoggedIn, UsageError
-from pilothouse.cli.wording import reword
+from pilothouse.cli.wording import is_about_arguments, reword
 from pilothouse.errors import InvalidRequest, PilothouseError
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 TOKENS_PATH: Final = "/v3/auth/tokens"
 _NO_SUCH_API: Final = "APIGW.0101"
+#: What ``auth/signing.py`` says of a signature that another secret key has made.
+_WRONG_SIGNATURE: Final = "the signature does not belong to this request and access key"
 
 
 class ServerRefused(PilothouseError):
@@ -33,6 +36,10 @@ class ServerRefused(PilothouseError):
         super().__init__(message)
         self.status = status
         self.code = code
+
+
+class ArgumentRefused(ServerRefused, UsageError):
+    """The server says that what was typed is wrong, whatever is there."""
 
 
 class LogInRefused(ServerRefused, NotLoggedIn):
@@ -179,7 +186,7 @@ class Client:
         try:
             trust = ssl.create_default_context(cadata=self._ca or None)
         except (OSError, ValueError) as error:
-            raise InvalidRequest(f"--ca: the file holds no readable certificates (PEM): {error}") from error
+            raise UsageError(f"--ca: the file holds no readable certificates (PEM): {error}") from error
         return HTTPSConnection(host, self._base.port, timeout=self._timeout, context=trust)
 
     def _unreachable(self, error: Exception) -> NoServer:
@@ -206,11 +213,21 @@ class Client:
                 "install the same version as the server's, which its administrator sees in /api/v1/status"
             )
         if status == HTTPStatus.UNAUTHORIZED and proven:
-            return NotLoggedIn(text + self._advice())
-        text = reword(text)
+            return NotLoggedIn(self._as_wrong_key(text) + self._advice())
+        kind = ArgumentRefused if status == HTTPStatus.BAD_REQUEST and is_about_arguments(text) else ServerRefused
+        text = reword(text, about=called)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR and (request_id := answer.headers.get("X-Request-Id")):
             text += f" (in the server's log: request {request_id})"
-        return ServerRefused(text, status=status, code=code)
+        return kind(text, status=status, code=code)
+
+    def _as_wrong_key(self, text: str) -> str:
+        """Return the text, or what it means to a person whose secret key is wrong, for which it has a signature."""
+        if self.credentials.token or _WRONG_SIGNATURE not in text:
+            return text
+        return (
+            f"the secret key is not that of access key {self.credentials.access_key}; or a proxy before {self.url} "
+            "changes the path or headers of requests"
+        )
 
     def _advice(self) -> str:
         """Return what to type after the server did not accept the credentials."""
@@ -222,7 +239,9 @@ class Client:
         if context.expires_at and datetime.fromisoformat(context.expires_at) <= datetime.now(UTC):
             ended = f" expired at {context.expires_at}"
         typed = ["pilothouse", "login", context.url, "--context", context.name]
-        if context.provider:
+        if context.access_key:
+            typed += ["--access-key", context.access_key]
+        elif context.provider:
             typed += ["--device", "--provider", context.provider]
         elif context.user:
             typed += ["--user", context.user]
@@ -265,7 +284,8 @@ class Client:
         if context is not None:
             from pilothouse.cli.contexts import edited_contexts
 
-            with edited_contexts() as contexts:
+            # where nothing can be written, it is exchanged again next time
+            with suppress(InvalidRequest), edited_contexts() as contexts:
                 stored = contexts.find(context.name)
                 if stored is not None and stored.token == context.token:
                     stored.project_tokens[project] = token
@@ -279,7 +299,13 @@ class Client:
         credentials = self.credentials
         if credentials.token:
             return {"X-Auth-Token": credentials.token}
-        if not credentials.access_key or not credentials.secret_key:
+        if bool(credentials.access_key) != bool(credentials.secret_key):
+            raise NotLoggedIn(
+                "the access key lacks its secret key: set CLOUD_SDK_SK, too"
+                if credentials.access_key
+                else "the secret key lacks its access key: set CLOUD_SDK_AK, too"
+            )
+        if not credentials.access_key:
             raise NotLoggedIn(
                 "you are not logged in to a server: type 'pilothouse login URL'; or set PILOTHOUSE_URL, and "
                 "PILOTHOUSE_TOKEN to a token ('pilothouse token create') or CLOUD_SDK_AK and CLOUD_SDK_SK to an access "

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: The program of ``engine/``. Its launcher is for children of a server, and loads what only they need.
 _PROGRAM: Final = Path(__file__).parents[1] / "engine" / "bin" / "helm"
+#: How it ends if an argument is wrong: ``engine/local.go``, usageExit.
+_USAGE_EXIT: Final = 64
 _OCI: Final = "oci://"
 _ARCHIVES: Final = (".tgz", ".tar.gz")
 
@@ -149,7 +151,7 @@ def _finish(running: "subprocess.Popen[bytes]", names: Mapping[str, str] | None 
         text, problem = text.replace(path, name), problem.replace(path, name)
     if running.returncode != 0:
         print_text(text)
-        raise PilothouseError(problem.strip())
+        raise (UsageError if running.returncode == _USAGE_EXIT else PilothouseError)(problem.strip())
     return text
 
 

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from pilothouse.cli.exits import UsageError
-from pilothouse.errors import InvalidRequest
 
 FromStdin = Annotated[
     bool, typer.Option("--password-stdin", help="Read passwords from standard input, one per line, instead of asking.")
@@ -24,7 +23,7 @@ def ask(what: str, *, from_stdin: bool, twice: bool = False, flag: str = "") -> 
         return str(typer.prompt(what, hide_input=True, confirmation_prompt=twice, err=True))
     line = sys.stdin.readline().rstrip("\n")
     if not line:
-        raise InvalidRequest(f"standard input: missing line with the {_in_a_sentence(what)}")
+        raise UsageError(f"standard input: missing line with the {_in_a_sentence(what)}")
     return line
 
 

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import typer
 
 from pilothouse.cli.connection import client_of
+from pilothouse.cli.exits import UsageError
 from pilothouse.errors import InvalidRequest
 
 OCI: Final = "oci://"
@@ -28,12 +29,12 @@ def source_reference(context: typer.Context, chart: str, *, version: str = "") -
     name, separator, named = _VERSION.match(last).groups()  # type: ignore[union-attr]  # it matches every text
     wanted = named or version
     if "sha256:" in named:
-        raise InvalidRequest(f"{chart}: name a version, {place}/{name}:VERSION; its digest is kept with what is chosen")
+        raise UsageError(f"{chart}: name a version, {place}/{name}:VERSION; its digest is kept with what is chosen")
     if separator and version and named != version:
-        raise InvalidRequest(f"{chart}: --version {version} is another version; give one of them")
+        raise UsageError(f"{chart}: --version {version} is another version; give one of them")
     source = _find_registry(context, place) if chart.startswith(OCI) else place
     if "/" in source:
-        raise InvalidRequest(f"{chart}: a chart of a source is SOURCE/NAME; a path on this machine begins with ./")
+        raise UsageError(f"{chart}: a chart of a source is SOURCE/NAME; a path on this machine begins with ./")
     return {"source": source, "name": name, **({"version": wanted} if wanted else {})}
 
 
@@ -51,11 +52,11 @@ def pulled_id(context: typer.Context, chart: str, *, version: str = "") -> str:
 
 
 def read_text(file: Path, option: str) -> str:
-    """Return the text of keys or certificates in a file; raise InvalidRequest if it is none."""
+    """Return the text of keys or certificates in a file; raise UsageError if it is none."""
     try:
         return file.read_text("utf-8")
     except UnicodeDecodeError as error:
-        raise InvalidRequest(f"{option}: {file} is not a text, such as PEM or what 'gpg --armor' exports") from error
+        raise UsageError(f"{option}: {file} is not a text, such as PEM or what 'gpg --armor' exports") from error
 
 
 def _find_registry(context: typer.Context, url: str) -> str:

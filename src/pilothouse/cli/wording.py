@@ -1,7 +1,9 @@
 """The server's texts name options and calls of the API; a person types flags and commands."""
 
 import re
+import shlex
 from typing import Final
+from urllib.parse import unquote
 
 _FLAGS: Final = {"timeout_seconds": "--timeout", "crds": "--skip-crds"}
 #: What is no word of English, and so is an option wherever it stands; others stand behind ``options.``.
@@ -22,16 +24,26 @@ _OPTION: Final = re.compile(rf"(?<![\w./'\"-])(?:options\.([a-z_]+)|({'|'.join(_
 _PARAMETER: Final = re.compile(r'parameters \{"(override|skip_lint)": true\}|(?<=\bset )(replace)\b')
 _CONFLICT: Final = re.compile(r"Apply failed with \d+ conflicts?")
 _UNLOCK: Final = re.compile(r"POST /api/v1/clusters/[\w-]+/unlock")
+_RELEASE: Final = re.compile(r"/clusters/([^/]+)/namespaces/([^/]+)/releases/([^/?]+)")
 #: Fields of a chart source, which are files and flags.
 _PHRASES: Final = {
     "; send the authority that signed it as ca": "; name a file with the authority that signed it by --ca-file",
     "send them in the field credentials": "name the user by --username",
+    "its history lists the existing revisions": "'pilothouse history NAME' lists those that it has",
+    "its history lists those that it has": "'pilothouse history NAME' lists them",
+    "its history lists others": "'pilothouse history NAME' lists others",
+    "synchronise it for newer ones": "'pilothouse source sync NAME' asks it for newer ones",
 }
 #: A layer of values with the flag or file that it came from, which says enough.
 _LAYER: Final = re.compile(r"(?<![\w.])values\[\d+\] \(([^()]+)\)")
 #: Fields that a refusal begins with, and what was typed for them.
 _TYPED: Final = {"revision": "REVISION", "filters": "--filter", "chart.version": "--version"}
 _FIELD: Final = re.compile(r"^(revision|filters|chart\.version)(?:\[\d+\])?: ")
+#: How a refusal begins that is about what was typed: a layer of values, an option, a name that is none.
+_ARGUMENT: Final = re.compile(
+    r"(?:values|filters)\[\d+\]|options\b|timeout_seconds: |(?:since|until|outcome|role|action): "
+    r"|(?:name|namespace|release_name): '[^']*' is not a (?:release|namespace) name"
+)
 #: What the API server says of a number or truth where a text must be, such as an annotation.
 _NO_TEXT: Final = re.compile(r"expected string, got &value\.valueUnstructured\{")
 _TEXT_HINT: Final = "--set-string, or quotes in a file of values, make a text of it"
@@ -42,9 +54,12 @@ FORCE_HINT: Final = (
 )
 
 
-def reword(text: str) -> str:
-    """Return a text of the server with flags and commands in place of the API's options and calls."""
-    text = _UNLOCK.sub("pilothouse release unlock NAME --reason TEXT", text)
+def reword(text: str, *, about: str = "") -> str:
+    """Return a text of the server with flags and commands in place of the API's options and calls.
+
+    ``about``: the address that it is the answer of.
+    """
+    text = _UNLOCK.sub(lambda _: _unlock(about), text)
     text = _FIELD.sub(lambda found: f"{_TYPED[found[1]]}: ", _LAYER.sub(r"\1", text))
     text = _OPTION.sub(lambda found: _flag(found[1] or found[2]), text)
     text = _PARAMETER.sub(lambda found: _flag(found[1] or found[2]), text)
@@ -55,6 +70,19 @@ def reword(text: str) -> str:
     if running := _RUNNING.search(text):
         return f"{text}; {follow_hint(running[1])}"
     return f"{text}; {_RENDERED_HINT}" if "YAML parse error on " in text else text
+
+
+def _unlock(path: str) -> str:
+    """Return the command that unlocks a release, the one of this address if it is of one."""
+    found = _RELEASE.search(path)
+    cluster, namespace, name = (unquote(word) for word in found.groups()) if found else ("", "", "NAME")
+    place = ["-n", namespace, "--cluster", cluster] if found else []
+    return shlex.join(["pilothouse", "release", "unlock", name, *place, "--reason", "TEXT"])
+
+
+def is_about_arguments(text: str) -> bool:
+    """Return whether a refusal of the server is about what was typed, and not about what is there."""
+    return _ARGUMENT.match(text) is not None
 
 
 def follow_hint(operation_id: str) -> str:

@@ -25,7 +25,7 @@ def test_the_page_and_the_command_line_say_the_same():
     assert [tuple(row) for row in rows("What Helm has and Pilothouse does not")] == list(helm_words.FLAGS)
 
 
-@pytest.mark.parametrize("here", helm_words.COMMANDS.values())
+@pytest.mark.parametrize("here", [*helm_words.COMMANDS.values(), *helm_words._OWN.values()])
 def test_what_stands_in_the_place_of_a_command_is_there(here: str):
     for name, inner in re.findall(r"pilothouse ([a-z]+)(?: ([a-z]+))?", here):
         command = load_command(name, COMMANDS[name])
@@ -39,6 +39,9 @@ def test_what_stands_in_the_place_of_a_command_is_there(here: str):
         (["repo", "add", "x", "https://x"], "No such command 'repo'; here: pilothouse source add NAME URL"),
         (["registry", "login", "x"], "No such command 'registry'; here: pilothouse source add NAME oci://HOST/FOLDER"),
         (["create", "web"], "No such command 'create'; here: helm create makes the folder of a chart"),
+        (["unlock", "web"], "No such command 'unlock'; here: pilothouse release unlock NAME --reason TEXT"),
+        (["whoami"], "No such command 'whoami'; here: pilothouse env"),
+        (["list", "--al"], "Possible options: --all-clusters, --all-namespaces"),
         (["search", "repo", "redis"], "there is no command 'search repo': pilothouse search WORD"),
         (["install", "web", "x", "--repo", "https://x"], "No such option: --repo: a source (pilothouse source add)"),
         (

@@ -1,6 +1,6 @@
 """``pilothouse apply``: carry out a plan, exactly as it was made."""
 
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.parse import quote
 
 import typer
@@ -9,11 +9,16 @@ from pilothouse.cli.completion import complete_plans
 from pilothouse.cli.connection import client_of
 from pilothouse.cli.deploying import show_release
 from pilothouse.cli.groups import takes
+from pilothouse.cli.hints import typed
 from pilothouse.cli.output import As, Output
 from pilothouse.cli.plans import print_plan
 from pilothouse.cli.terminal import echo
 from pilothouse.cli.writes import detach_options, finish, start
+from pilothouse.errors import PilothouseError
 from pilothouse.states import Action
+
+#: How the server begins to say that another revision is the newest.
+_MOVED: Final = "the release moved since"
 
 
 @takes(detach_options)
@@ -35,13 +40,22 @@ def apply(
     Examples: pilothouse apply 1b4e28ba-2fa1-4d5e-9f3c-7a0c5b9e1d20 --dry-run;
     pilothouse apply 1b4e28ba-2fa1-4d5e-9f3c-7a0c5b9e1d20
     """
+    from pilothouse.cli.client import ServerRefused
+
     path = f"/api/v1/plans/{quote(plan_id, safe='')}"
     plan = client_of(context).call("GET", path)
     if dry_run:
         print_plan(context, plan, output)
         return
     body = {"digest": digest or plan["digest"]}
-    operation = finish(context, start(context, "POST", f"{path}/apply", body), output)
+    try:
+        started = start(context, "POST", f"{path}/apply", body)
+    except ServerRefused as error:
+        if _MOVED not in str(error):
+            raise
+        history = typed(context, "history", plan["name"], "-n", plan["namespace"], "--cluster", plan["cluster_name"])
+        raise PilothouseError(f"{error}; who wrote what: {history}") from error
+    operation = finish(context, started, output)
     if operation is None:
         return
     if plan["action"] == Action.UNINSTALL:

@@ -150,4 +150,4 @@ def _read(kubeconfig: Path) -> str:
     try:
         return kubeconfig.read_text("utf-8")
     except UnicodeDecodeError as error:
-        raise InvalidRequest(f"--kubeconfig: {kubeconfig} is not UTF-8 text") from error
+        raise UsageError(f"--kubeconfig: {kubeconfig} is not UTF-8 text") from error

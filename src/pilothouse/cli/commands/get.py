@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from pilothouse.cli.commands.list import time_of
 from pilothouse.cli.commands.status import signer_of
 from pilothouse.cli.connection import client_of
 from pilothouse.cli.groups import connected_group
@@ -150,7 +151,7 @@ def _metadata(found: dict[str, Any]) -> str:
         "NAMESPACE": found["namespace"],
         "REVISION": found["revision"],
         "STATUS": found["status"],
-        "DEPLOYED_AT": found["updated_at"],
+        "DEPLOYED_AT": time_of(found["updated_at"]),
         **({"SOURCE": found["source"]} if found["source"] else {}),
         **({"CHART_DIGEST": f"sha256:{found['chart_digest']}"} if found["chart_digest"] else {}),
         **({"VERIFIED": signer_of(found["verification"])} if found["verification"] else {}),

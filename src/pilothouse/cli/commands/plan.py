@@ -52,7 +52,7 @@ def taken_options(
 def plan(context: typer.Context, names: Names, *, output: As = Output.TABLE) -> None:
     """Show what an install or upgrade would change. The plan is kept, and 'pilothouse apply' does just that.
 
-    Takes the flags of upgrade, also --install: it is an install if there is no such release.
+    Takes the flags of upgrade. Of a release that there is not it plans the install, with and without --install.
 
     Examples: pilothouse plan web ./chart -n prod -f values.yaml --set a.b=1; pilothouse plan web ./chart
     --detailed-exitcode

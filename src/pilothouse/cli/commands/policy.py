@@ -117,7 +117,7 @@ def _read(document: Path) -> Any:
     try:
         return json.loads(document.read_text())
     except ValueError as error:
-        raise InvalidRequest(f"{document}: no JSON: {error}") from error
+        raise UsageError(f"{document}: no JSON: {error}") from error
 
 
 def _path(context: typer.Context, policy: str) -> str:

@@ -69,6 +69,8 @@ def uninstall(
         **({"keep_history": True} if keep_history else {}),
         **({"cascade": cascade} if cascade is not Cascade.BACKGROUND else {}),
     }
+    from pilothouse.cli.client import ArgumentRefused
+
     failed = False
     for name in names:
         try:
@@ -82,8 +84,11 @@ def uninstall(
                 show_plan(context, name, {"delete": {"options": options}}, output)
             else:
                 _uninstall(context, name, options, output)
-        except (NoServer, UsageError):  # the next one would meet the same
-            raise
+        except (NoServer, UsageError) as error:
+            if len(names) == 1 or not isinstance(error, ArgumentRefused):  # the next one would meet the same
+                raise
+            failed = True
+            echo(f"pilothouse: {error}", err=True)
         except PilothouseError as error:
             failed = not (ignore_not_found and is_gone(context, name, error)) or failed
             echo(f"pilothouse: {error}", err=True)

@@ -9,6 +9,7 @@ import typer
 from pilothouse.cli.commands import project as projects
 from pilothouse.cli.completion import complete_projects, complete_users
 from pilothouse.cli.connection import client_of
+from pilothouse.cli.exits import UsageError
 from pilothouse.cli.groups import connected_group
 from pilothouse.cli.output import As, Output, print_answer, print_rows
 from pilothouse.cli.passwords import FromStdin, ask
@@ -76,7 +77,8 @@ def _without_user(client: "Client", row: dict[str, Any], error: "ServerRefused")
         return PilothouseError(
             f"{error}; the user {row['name']} is there without that role{password}, as it could not be removed: {left}"
         )
-    return PilothouseError(f"no user was created: {error}")
+    kind = UsageError if isinstance(error, UsageError) else PilothouseError
+    return kind(f"no user was created: {error}")
 
 
 @app.command("show")

@@ -151,7 +151,7 @@ def _read_url(file: Path | None, *, from_stdin: bool) -> str:
         return ask("URL", from_stdin=from_stdin, flag="--url-stdin or --url-file").strip()
     url = read_text(file, "--url-file").strip()
     if not url:
-        raise InvalidRequest(f"--url-file: {file} is empty")
+        raise UsageError(f"--url-file: {file} is empty")
     return url
 
 
