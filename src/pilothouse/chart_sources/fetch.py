@@ -194,7 +194,9 @@ class Fetch:
         """Return the response with its body unread, from the first of the vetted addresses that accepts."""
         scheme, host, port = authority(url)
         if scheme != "https" and not self.settings.allow_http:
-            raise InvalidSource(f"{shown(url)} is not encrypted; PILOTHOUSE_SOURCES__ALLOW_HTTP=true allows that")
+            raise InvalidSource(
+                f"{shown(url)} is not encrypted; the server's setting PILOTHOUSE_SOURCES__ALLOW_HTTP=true allows that"
+            )
         began = time.monotonic()
         parts = urlsplit(url)
         session = self._session((scheme, host, port))

@@ -103,6 +103,8 @@ class _Connected(_Plain):
         except NoSuchOption as error:
             if hint := flag_hint(ctx.command_path.partition(" ")[2], error.option_name):
                 error.message, error.possibilities = f"{error.message}: {hint}", None
+            elif begun := self._beginning(error.option_name):
+                error.possibilities = begun
             raise
         if self.groups:
             ctx.meta[_OPTIONS] = {option.name: ctx.params.pop(option.name, None) for option in self._grouped}
@@ -110,6 +112,11 @@ class _Connected(_Plain):
         connection = ctx.meta.setdefault(_META, {})
         connection.update({name: value for name, value in options.items() if value is not None})
         return rest
+
+    def _beginning(self, typed: str) -> list[str]:
+        """Return the long options that begin so."""
+        options = [param for param in self.params if param.param_type_name == "option" and not param.hidden]
+        return [name for option in options for name in option.opts if name.startswith("--") and name.startswith(typed)]
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the words of the usage line, with arguments as their metavars say them."""

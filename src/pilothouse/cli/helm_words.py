@@ -37,6 +37,14 @@ COMMANDS: Final = {
     "search repo": "pilothouse search WORD",
     "verify": "pilothouse source add NAME URL --verify HOW --keys FILE; the server verifies what it pulls",
 }
+#: What people try who know other command lines.
+_OWN: Final = {
+    "unlock": "pilothouse release unlock NAME --reason TEXT",
+    "whoami": "pilothouse env",
+    "logout": "pilothouse context remove NAME",
+    "follow": "pilothouse operation follow OPERATION",
+    "cancel": "pilothouse operation cancel OPERATION",
+}
 #: Flags of all commands.
 SHARED: Final = {
     "--kube-context, --kubeconfig, --kube-apiserver, --kube-ca-file, --kube-token, --kube-tls-server-name, "
@@ -90,8 +98,8 @@ FLAGS: Final = (
 
 
 def command_hint(words: Sequence[str]) -> str:
-    """Return what there is in place of the command of helm that these words begin with; empty if it is none."""
-    return COMMANDS.get(" ".join(words[:2])) or COMMANDS.get(words[0], "")
+    """Return what there is in place of the command that these words begin with, helm's or another; empty if nothing."""
+    return COMMANDS.get(" ".join(words[:2])) or COMMANDS.get(words[0], "") or _OWN.get(words[0], "")
 
 
 def flag_hint(command: str, flag: str) -> str:

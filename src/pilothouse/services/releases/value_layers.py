@@ -1,6 +1,7 @@
 """Values in layers: merged by Helm's own parsers, in an engine child, before anything is queued."""
 
 import asyncio
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -13,6 +14,8 @@ from pilothouse.services.releases.dependencies import ReleaseDependencies
 _Loader: Final[Any] = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 #: No values are nested so deep, and libyaml takes the square of the depth, during which no other thread runs.
 DEEPEST: Final = 100
+#: The line that Helm's reader names is often the one before.
+_HELMS_LINE: Final = re.compile(r"\byaml: line \d+: ")
 
 
 async def merge_layers(
@@ -47,7 +50,8 @@ def _located(text: str, layers: Sequence[ValuesLayer]) -> str:
     if layer is None:
         return text
     line, column = _find_error(layer.text)
-    return f"{layer.name}, line {line}, column {column}: {text.removeprefix(f'{layer.name}: ')}"
+    said = _HELMS_LINE.sub("yaml: ", text.removeprefix(f"{layer.name}: "), count=1)
+    return f"{layer.name}, line {line}, column {column}: {said}"
 
 
 def _find_error(text: str) -> tuple[int, int]:
