@@ -60,7 +60,7 @@ def test_the_life_of_a_user(server: RunningServer):
 def test_a_user_whose_role_is_refused_is_not_left_behind(server: RunningServer):
     refused = run(server, "user", "add", "cli-nobody", "--role", "CCE Readonly")
 
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert "no user was created" in refused.stderr
     assert "cli-nobody" not in run(server, "user", "list").stdout
 

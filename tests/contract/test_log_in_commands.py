@@ -153,7 +153,7 @@ def test_who_has_several_projects_chooses_one_and_can_ask_another(server: Runnin
     made = json.loads(server.command("project", "add", "cli-second", "-o", "json").stdout)
     try:
         unsaid = run("login", server.url, "--password-stdin", typed=f"{server.password}\n")
-        assert (unsaid.returncode, unsaid.stdout) == (1, "")
+        assert (unsaid.returncode, unsaid.stdout) == (2, "")
         assert {"cli-second", "cn-north-4"} <= set(
             unsaid.stderr.strip().partition("choose one of them: ")[2].split(", ")
         )

@@ -8,7 +8,6 @@ import typer
 from pilothouse.cli import local_charts
 from pilothouse.cli.exits import UsageError
 from pilothouse.cli.sources import source_reference
-from pilothouse.errors import InvalidRequest
 
 NO_CONTEXT = cast("typer.Context", None)  # only addresses of registries ask the server
 
@@ -27,12 +26,12 @@ def test_a_chart_without_a_version_has_none_unless_an_option_says_it():
 
 @pytest.mark.parametrize("digest", ["@sha256:0", ":1.0.0@sha256:0"])
 def test_a_digest_is_no_version(digest: str):
-    with pytest.raises(InvalidRequest, match=r"name a version, team/web:VERSION"):
+    with pytest.raises(UsageError, match=r"name a version, team/web:VERSION"):
         source_reference(NO_CONTEXT, f"team/web{digest}")
 
 
 def test_two_versions_contradict_each_other():
-    with pytest.raises(InvalidRequest, match="is another version"):
+    with pytest.raises(UsageError, match="is another version"):
         source_reference(NO_CONTEXT, "team/web:1.0.0", version="2.0.0")
 
 

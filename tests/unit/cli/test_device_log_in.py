@@ -96,7 +96,7 @@ async def test_without_a_terminal_several_projects_are_named(tmp_path: Path):
             200,
             {"projects": [{"id": "1", "name": "a"}, {"id": "2", "name": "b"}]},
         )
-        with pytest.raises(InvalidRequest, match="you have 2 projects, choose one of them: a, b"):
+        with pytest.raises(UsageError, match="you have 2 projects, choose one of them: a, b"):
             await server.log_in("")
         assert len([one for one in server.asked if one[0] == "DELETE"]) == 2
 

@@ -29,6 +29,7 @@ def taken_options(
     install: Annotated[bool, typer.Option("--install", "-i", hidden=True)] = False,
     detach: Annotated[bool, typer.Option("--detach", hidden=True)] = False,
     dry_run: Annotated[str | None, typer.Option("--dry-run", hidden=True)] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", hidden=True)] = False,
 ) -> None:
     """Declare the options of upgrade that say nothing of a plan: a line with the other verb is taken as it is."""
 
