@@ -79,18 +79,10 @@ async def list_rows(
     of the account are not shown.
     """
     place = read_place(marker)
-    filters = AuditFilter(
-        since=since,
-        until=until,
-        user=user or None,
-        project=project or None,
-        action=action or None,
-        target=target or None,
-        outcome=outcome,
-        source=address or None,
-        cluster=cluster or None,
-        namespace=namespace or None,
-    )
+    words = {"user": user, "project": project, "action": action, "target": target, "source": address}
+    where = {"cluster": cluster, "namespace": namespace}
+    given: dict[str, Any] = {name: text or None for name, text in (words | where).items()}
+    filters = AuditFilter(since=since, until=until, outcome=outcome, **given)
     if LINES in accept.lower():
         caller.require_in_account("pilothouse:audit:read")
         note_read(

@@ -19,6 +19,19 @@ _LEAST = ("times", "address", "namespace", "detail")
 #: Target of what is done to a release: its cluster's id, its namespace and its name.
 _RELEASE_PARTS = 3
 
+_Cluster = Annotated[
+    str, typer.Option("--cluster", help="Only in this cluster (name or id).", autocompletion=complete_clusters)
+]
+_Namespace = Annotated[
+    str,
+    typer.Option(
+        "--namespace",
+        "-n",
+        help="Only what was done to releases of this namespace.",
+        autocompletion=complete_namespaces,
+    ),
+]
+
 
 @app.command("list")
 def list_all(  # noqa: PLR0917 (typer reads parameters as arguments and options)
@@ -31,19 +44,8 @@ def list_all(  # noqa: PLR0917 (typer reads parameters as arguments and options)
     target: Annotated[str, typer.Option(help="Only with this target (name or id).")] = "",
     outcome: Annotated[str, typer.Option(help="Only with this outcome: done, denied, failed or started.")] = "",
     address: Annotated[str, typer.Option(help="Only from this address.")] = "",
-    cluster: Annotated[
-        str,
-        typer.Option("--cluster", help="Only in this cluster (name or id).", autocompletion=complete_clusters),
-    ] = "",
-    namespace: Annotated[
-        str,
-        typer.Option(
-            "--namespace",
-            "-n",
-            help="Only what was done to releases of this namespace.",
-            autocompletion=complete_namespaces,
-        ),
-    ] = "",
+    cluster: _Cluster = "",
+    namespace: _Namespace = "",
     marker: Annotated[str, typer.Option(help="Go on where the command before ended, as it said.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=500, help="Maximum number of rows, newest first.")] = 50,
     output: As = Output.TABLE,

@@ -69,8 +69,6 @@ def uninstall(
         **({"keep_history": True} if keep_history else {}),
         **({"cascade": cascade} if cascade is not Cascade.BACKGROUND else {}),
     }
-    from pilothouse.cli.client import ArgumentRefused
-
     failed = False
     for name in names:
         try:
@@ -84,16 +82,20 @@ def uninstall(
                 show_plan(context, name, {"delete": {"options": options}}, output)
             else:
                 _uninstall(context, name, options, output)
-        except (NoServer, UsageError) as error:
-            if len(names) == 1 or not isinstance(error, ArgumentRefused):  # the next one would meet the same
-                raise
-            failed = True
-            echo(f"pilothouse: {error}", err=True)
         except PilothouseError as error:
+            if _meets_all(error, alone=len(names) == 1):
+                raise
             failed = not (ignore_not_found and is_gone(context, name, error)) or failed
             echo(f"pilothouse: {error}", err=True)
     if failed:
         raise typer.Exit(ExitStatus.FAILED)
+
+
+def _meets_all(error: PilothouseError, *, alone: bool) -> bool:
+    """Return whether the next release would meet the same: not what is wrong with the name of one of several."""
+    from pilothouse.cli.client import ArgumentRefused
+
+    return isinstance(error, NoServer | UsageError) and (alone or not isinstance(error, ArgumentRefused))
 
 
 def _uninstall(context: typer.Context, name: str, options: dict[str, Any], output: Output) -> None:
