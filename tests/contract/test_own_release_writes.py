@@ -254,7 +254,7 @@ def test_after_a_failed_install_without_a_record_it_installs(release: OwnRelease
     assert release.helm_history() == [(1, "deployed", "Install complete")]
     rows = release.server.send("GET", f"/api/v1/audit?request_id={taken['request_id']}").json()
     found = [one for one in rows if one["request_id"] == taken["request_id"]]
-    assert [one["detail"] for one in found] == ["take_ownership"]
+    assert [one["detail"] for one in found] == ["install: take_ownership"]
 
 
 def test_after_a_failed_install_with_a_record_it_upgrades(release: OwnRelease, server: RunningServer):
