@@ -76,7 +76,7 @@ def print_rows(
         print_lines(table.blocks())
         return
     fitted = table.fitted(width, least)
-    little = 2 * len(fitted.left_out) > len(columns) or not fitted.fits(width)
+    little = 2 * len(fitted.left_out) > len(columns) or "release" in fitted.left_out or not fitted.fits(width)
     if width is not None and little and columns[0] == "id" and any(len(row[0]) > _SHORT_ID for row in table.rows):
         fitted = table.with_ids_above(width, least)
         print_lines(fitted.lines_below("id", [row[0] for row in table.rows]))

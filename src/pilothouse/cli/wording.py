@@ -41,11 +41,14 @@ _TYPED: Final = {"revision": "REVISION", "filters": "--filter", "chart.version":
 _FIELD: Final = re.compile(r"^(revision|filters|chart\.version)(?:\[\d+\])?: ")
 #: How a refusal begins that is about what was typed: a layer of values, an option, a name that is none.
 _ARGUMENT: Final = re.compile(
-    r"(?:values|filters)\[\d+\]|options\b|timeout_seconds: |(?:since|until|outcome|role|action): "
+    r"(?:values|filters)\[\d+\]|options\b|timeout_seconds: |(?:since|until|outcome|state|role|action): "
     r"|(?:name|namespace|release_name): '[^']*' is not a (?:release|namespace) name"
 )
-#: What the API server says of a number or truth where a text must be, such as an annotation.
-_NO_TEXT: Final = re.compile(r"expected string, got &value\.valueUnstructured\{")
+#: What the API server, or its client, says of a number or truth where a text must be, such as an annotation.
+_NO_TEXT: Final = re.compile(
+    r"expected string, got &value\.valueUnstructured\{"
+    r"|cannot unmarshal (?:number|bool) into Go struct field \S+ of type string"
+)
 _TEXT_HINT: Final = "--set-string, or quotes in a file of values, make a text of it"
 _RUNNING: Final = re.compile(r"\(operation ([0-9a-f-]{36})\); retry when the release is no longer pending")
 _RENDERED_HINT: Final = "'pilothouse template CHART --debug' with the same values prints what was rendered"

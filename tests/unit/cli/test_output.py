@@ -139,7 +139,7 @@ print_rows({rows}, {OPERATIONS}, Output.TABLE, least=("revision", "text"))
     assert max(map(len, err.splitlines())) <= 90
 
 
-@pytest.mark.parametrize("width", [40, 60])
+@pytest.mark.parametrize("width", [40, 60, 80])
 def test_where_an_id_would_push_all_else_out_it_has_a_line_of_its_own(width: int):
     rows = [dict(zip(OPERATIONS, row, strict=True)) for row in OPERATION_ROWS]
     program = f"""

@@ -18,6 +18,9 @@ ID = "1b4e28ba-2fa1-4d5e-9f3c-7a0c5b9e1d20"
 RUNNING = SimpleNamespace(action="upgrade", release_name="web", state="running", id=ID)
 HINT = f"; 'pilothouse operation follow {ID}' shows it, 'pilothouse operation cancel {ID}' ends it"
 NO_TEXT = ".annotations.x: expected string, got &value.valueUnstructured{Value:9739}"
+UNDECODED = (
+    'decode "": json: cannot unmarshal number into Go struct field ObjectMeta.metadata.annotations of type string'
+)
 WRONG_YAML = "YAML parse error on a/templates/b.yaml: line 2"
 CONFLICT = 'conflict occurred while applying object a/b v1, Kind=C: Apply failed with 2 conflicts: conflicts with "x":'
 PLAN: dict[str, Any] = {
@@ -64,6 +67,7 @@ PLAN: dict[str, Any] = {
         ("chart.version: no version", "--version: no version"),
         ("values[0] (--set): key a has no value", "--set: key a has no value"),
         ("(set by values[1] (prod.yaml), line 2)", "(set by prod.yaml, line 2)"),
+        (UNDECODED, f"{UNDECODED}; --set-string, or quotes in a file of values, make a text of it"),
         (NO_TEXT, f"{NO_TEXT}; --set-string, or quotes in a file of values, make a text of it"),
         (
             WRONG_YAML,
@@ -156,6 +160,7 @@ def test_the_command_that_unlocks_names_the_release_that_was_asked_for():
         ("timeout_seconds: 99999 is more than 3600", True),
         ("filters[0]: 'foo' is neither name=TEST nor !name=TEST", True),
         ("since: must be a time", True),
+        ("state: Input should be 'queued' or 'running', and is 'nope'", True),
         ("role: 'CCE Readonly' is not one of te_admin", True),
         ("name: 'Web' is not a release name: at most", True),
         ("values: 9999999 bytes, too many when packed", False),
