@@ -63,6 +63,11 @@ _FIXES = {
         "CCE.01500001",
     ): "Look for the request's id in the server's log; the message says whether server, database or cluster failed.",
     (
+        502,
+        "CCE.01502001",
+    ): "Try again when the registry or repository is back; `pilothouse source show` has its last problem. If it refuses the "
+    "stored credentials, give it others (`pilothouse source update`).",
+    (
         503,
         "CCE.01503001",
     ): "Repeat it after `Retry-After` seconds; the log event `provider_unavailable` has the cause. "

@@ -168,7 +168,7 @@ MEANINGS = {
     "repair_given_up": "A repair was not possible until its deadline.",
     "repair_objects_unreadable": "What an operation had changed is damaged; the repair goes by the release alone.",
     "repair_postponed": "A repair is tried again later.",
-    "request_failed": "A request was answered with 500; `cause` and `detail` say why, a traceback follows if it is an error of Pilothouse.",
+    "request_failed": "A request was answered with a status of 500 or more, a warning if a chart source did not answer; `cause` and `detail` say why, a traceback follows if it is an error of Pilothouse.",
     "request_repeated": "A request with a known idempotency key got the first answer.",
     "request_served": "A request, its status and duration; the access log.",
     "request_unparsable": "What a client sent is not HTTP.",

@@ -128,11 +128,22 @@ class KubeconfigUnreadable(ClusterDenied):
 
 
 class SourceUnavailable(PilothouseError):
-    """A chart source did not answer, or refused its credentials. ``detail`` is as in ClusterUnavailable."""
+    """A chart source did not answer, or not as one; or it refused its stored credentials.
+
+    ``detail`` is as in ClusterUnavailable.
+    """
 
     def __init__(self, message: str, *, detail: str = "") -> None:
         super().__init__(message)
         self.detail = detail
+
+
+class SourceDenied(SourceUnavailable):
+    """A chart source refuses the credentials that it was asked with, or needs some."""
+
+
+class SourceUntrusted(SourceUnavailable):
+    """A chart source shows a certificate that is not trusted."""
 
 
 class InvalidSource(InvalidRequest):

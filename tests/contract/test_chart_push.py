@@ -26,7 +26,7 @@ from tools.localcluster.cluster import RunningCluster
 
 INVALID, FAILED, MISSING, TAKEN, DENIED = (
     (400, "CCE.01400001"),
-    (500, "CCE.01500001"),
+    (502, "CCE.01502001"),
     (404, "CCE.01404001"),
     (409, "CCE.01409001"),
     (403, "CCE.01403001"),

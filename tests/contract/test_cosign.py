@@ -26,7 +26,7 @@ from tests.support.tenants import add_tenant
 from tests.support.wire import assert_error
 from tools.localcluster.cluster import RunningCluster
 
-INVALID, FAILED, BUSY = (400, "CCE.01400001"), (500, "CCE.01500001"), (429, "APIGW.0308")
+INVALID, FAILED, BUSY = (400, "CCE.01400001"), (502, "CCE.01502001"), (429, "APIGW.0308")
 BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 PATH = "team/webapp"
 

@@ -20,7 +20,7 @@ from tools.localcluster.cluster import RunningCluster
 
 INVALID, FAILED, MISSING, BUSY = (
     (400, "CCE.01400001"),
-    (500, "CCE.01500001"),
+    (502, "CCE.01502001"),
     (404, "CCE.01404001"),
     (429, "APIGW.0308"),
 )
@@ -107,7 +107,7 @@ def test_what_was_pulled_stays_usable_when_the_registry_is_gone(
 def test_the_wrong_password(server: RunningServer, running: Registry):
     body = running.as_source(named(), credentials={"username": USER, "password": "not-the-password"})
     answer = server.send("POST", "/api/v1/sources", json_body=body)
-    assert_error(answer, *FAILED)
+    assert_error(answer, *INVALID)
     assert "refuses the credentials of the source, or needs some (401)" in answer.text
     assert "not-the-password" not in answer.text
 

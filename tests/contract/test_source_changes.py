@@ -25,6 +25,7 @@ from tests.support.wire import assert_error
 from tools.localcluster.cluster import RunningCluster
 
 INVALID, FORBIDDEN, MISSING = (400, "CCE.01400001"), (403, "CCE.01403001"), (404, "CCE.01404001")
+AWAY = (502, "CCE.01502001")
 SIGNER, OTHER = pgp_key("signer"), pgp_key("other")
 OLD, NEW = "old-password-of-a-source", "new-password-of-a-source"
 
@@ -77,14 +78,16 @@ def test_a_release_keeps_its_source_when_the_password_is_another(
         only_with(NEW, repo)
         repo.files["index.yaml"] = index("1.0.0", "1.1.0")
         sync = server.send("POST", f"/api/v1/sources/{source}/sync")
-        assert sync.status_code != 200, sync.text
+        assert_error(sync, *AWAY, f"(401); 'pilothouse source update {name} --username NAME' gives it others")
         before = server.send("GET", f"/api/v1/sources/{source}").json()
         assert before["problem"]
 
         wrong = {"username": "puller", "password": "neither-of-both"}
         answer = server.send("PATCH", f"/api/v1/sources/{source}", json_body={"credentials": wrong})
-        assert answer.status_code >= 400, answer.text
+        assert_error(answer, *INVALID, "refuses the credentials of the source, or needs some (401)")
         assert server.send("GET", f"/api/v1/sources/{source}").json() == before
+        failed = server.send("GET", f"/api/v1/audit?target={name}&action=cce:source:update&outcome=failed").json()
+        assert [row["detail"].partition(":")[0] for row in failed] == ["credentials of user puller"]
 
         arguments = ("source", "update", name, "--password-stdin", "-o", "json")
         done = server.command(*arguments, folder=tmp_path, given=f"{NEW}\n")
@@ -114,6 +117,25 @@ def test_a_release_keeps_its_source_when_the_password_is_another(
     assert server.send("GET", release.path).json()["source"] == ""
 
 
+def test_what_was_refused_is_found_in_the_audit_by_the_name_of_the_source(server: RunningServer, repo: Repository):
+    person, given = add_person(server, "CCE ReadOnlyAccess", project_id=server.project_id), body(repo)
+    only_with(OLD, repo)
+    assert_error(server.send("POST", "/api/v1/sources", json_body=given), *INVALID, "needs some (401)")
+
+    def found(outcome: str) -> list[tuple[str, str]]:
+        rows = server.send("GET", f"/api/v1/audit?target={given['name']}&outcome={outcome}").json()
+        return [(row["action"], row["detail"]) for row in rows]
+
+    (failed,) = found("failed")
+    assert failed[0] == "cce:source:create"
+    assert failed[1].startswith(f"{repo.url}: {repo.url}/index.yaml refuses the credentials")
+    repo.answers = None
+    with added(server, given):
+        path = f"/api/v1/sources/{given['name']}"
+        assert_error(person.server.send("DELETE", path), *FORBIDDEN)
+        until(lambda: found("denied") == [("cce:source:delete", f"DELETE {path}")], seconds=10)
+
+
 def test_authorities_and_intervals_are_changed_and_what_does_not_answer_changes_nothing(
     server: RunningServer, repo: Repository
 ):
@@ -139,8 +161,7 @@ def test_authorities_and_intervals_are_changed_and_what_does_not_answer_changes_
             ({"verification": {"kind": "cosign", "keys": SIGNER.public}}, "as public keys for cosign"),
         ):
             refused = server.send("PATCH", path, json_body=changes)
-            assert refused.status_code >= 400, refused.text
-            assert text in refused.text, refused.text
+            assert_error(refused, *INVALID, text)
         assert server.send("GET", path).json() == {**before, "sync_seconds": 3600}
         assert server.send("PATCH", path, json_body={"ca": repo.ca}).status_code == 200
         assert server.send("POST", f"{path}/sync").status_code == 200

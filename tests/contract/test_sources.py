@@ -22,7 +22,7 @@ from tests.support.wire import assert_error
 
 INVALID, FAILED, MISSING, BUSY = (
     (400, "CCE.01400001"),
-    (500, "CCE.01500001"),
+    (502, "CCE.01502001"),
     (404, "CCE.01404001"),
     (429, "APIGW.0308"),
 )
@@ -140,7 +140,7 @@ BAD = {
     "nothing": (Reply(b""), INVALID, "no API version is specified"),
     "no YAML": (Reply(b"apiVersion: v1\nentries: [\n"), INVALID, "cannot be read as the index"),
     "missing": (Reply(status=404), INVALID, "answered 404: the index of a chart repository is not there"),
-    "log-in": (Reply(status=401), FAILED, "refuses the credentials of the source, or needs some (401)"),
+    "log-in": (Reply(status=401), INVALID, "refuses the credentials of the source, or needs some (401)"),
     "failing": (Reply(status=503), FAILED, "answered 503"),
     "busy": (Reply(status=429, headers={"Retry-After": "17"}), BUSY, "retry in 17 s"),
     "endless": (Reply(b"#" * 65536, endless=True), INVALID, "answers with more than 67108864 bytes, the limit"),
@@ -279,6 +279,11 @@ def test_a_reference_that_nothing_fits(server: RunningServer, packed: Repository
                 "chart: must have either id, or source and name",
             ),
             ({"source": source, "name": "webapp", "digest": "0" * 64}, (409, "CCE.01409004"), "now has the archive"),
+            (
+                {"source": source, "name": "webapp", "digest": "0" * 64},
+                (409, "CCE.01409004"),
+                "what its source has now, or send",
+            ),
         ]:
             answer = release.send("PUT", "", {"chart": chart})
             assert_error(answer, *status)
@@ -325,6 +330,10 @@ def test_what_may_not_be_a_source(server: RunningServer, repo: Repository):
         ({"url": f"{repo.url}/?a=b"}, "neither a query nor a fragment"),
         ({"url": "http://localhost:1/"}, "PILOTHOUSE_SOURCES__ALLOW_HTTP=true allows that"),
         ({"url": "https://169.254.169.254/"}, "link-local or a metadata service, not a registry or repository"),
+        (
+            {"url": f"{repo.url}/a/index.yaml"},
+            f"url: leave index.yaml out; the address of a repository is that of its folder: {repo.url}/a",
+        ),
         ({"ca": "no certificate"}, "ca: it holds no certificate in PEM form"),
         ({"ca": "é"}, "ca: it holds no certificate in PEM form"),
         ({"kind": "git"}, "kind: must be 'oci' or 'http'"),
@@ -334,7 +343,7 @@ def test_what_may_not_be_a_source(server: RunningServer, repo: Repository):
         assert text in answer.text, answer.text
         assert PASSWORD not in answer.text
     answer = add(server, body(repo, ca=""))
-    assert_error(answer, *FAILED)
+    assert_error(answer, *INVALID)
     assert "its certificate is not trusted" in answer.text
     given = body(repo)
     with added(server, given):

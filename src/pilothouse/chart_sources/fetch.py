@@ -22,7 +22,7 @@ from urllib.parse import urljoin, urlsplit
 import aiohttp
 import yarl
 
-from pilothouse.errors import Busy, ClusterUnavailable, InvalidSource, SourceUnavailable
+from pilothouse.errors import Busy, ClusterUnavailable, InvalidSource, SourceDenied, SourceUnavailable, SourceUntrusted
 from pilothouse.kubernetes.addresses import addresses_of, resolve
 from pilothouse.kubernetes.connector import describe_failure, new_session
 from pilothouse.kubernetes.resolver import LookUp
@@ -230,13 +230,16 @@ class Fetch:
     async def _unreachable(self, url: str, error: Exception, began: float) -> SourceUnavailable:
         """Return the error: who names an address first must not learn from it what is there, nor from the time."""
         reason = describe_failure(error)
-        certificate = "certificate is not trusted" in reason
-        if certificate or (self.origin.known and self.is_home(url)):
-            hint = "; send the authority that signed it as ca" if certificate else ""
-            return SourceUnavailable(f"{shown(url)} cannot be reached: {reason}{hint}")
+        if "certificate is not trusted" in reason:
+            hint = "send the authority that signed it as ca"
+            return SourceUntrusted(f"{shown(url)} cannot be reached: {reason}; {hint}")
+        if self.origin.known and self.is_home(url):
+            return SourceUnavailable(f"{shown(url)} cannot be reached: {reason}")
         await asyncio.sleep(max(0.0, began + self.settings.connect_seconds - time.monotonic()))
         return SourceUnavailable(
-            f"{shown(url)} cannot be reached as a chart source; the log of Pilothouse has the cause", detail=reason
+            f"{shown(url)} cannot be reached as a chart source; the log of Pilothouse has the cause: ask whoever may "
+            "read it",
+            detail=reason,
         )
 
     async def _resolve(self, host: str, port: int) -> list[str]:
@@ -330,7 +333,7 @@ def refuse_error(answer: Answer, what: str) -> None:
     """Return for a success, else raise SourceUnavailable or InvalidSource with the status; ``what`` was asked for."""
     where = shown(answer.url)
     if answer.status in (401, 403):
-        raise SourceUnavailable(f"{where} refuses the credentials of the source, or needs some ({answer.status})")
+        raise SourceDenied(f"{where} refuses the credentials of the source, or needs some ({answer.status})")
     if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         raise SourceUnavailable(f"{where} answered {answer.status}")
     if answer.status >= _FIRST_REDIRECT:

@@ -13,7 +13,7 @@ import orjson
 
 from pilothouse.chart_sources.fetch import Answer, authority, joined, shown
 from pilothouse.chart_sources.registry import CHART, CONFIG, MANIFEST, PROVENANCE, Layer, Manifest, Repository, tag_of
-from pilothouse.errors import AlreadyExists, InvalidSource, NotFound, SourceUnavailable
+from pilothouse.errors import AlreadyExists, InvalidSource, NotFound, SourceDenied, SourceUnavailable
 
 _REASONS: Final[Mapping[int, str]] = {
     HTTPStatus.NOT_FOUND: "the registry has no such place; some want it to be created before the first push",
@@ -128,7 +128,7 @@ def _refuse(answer: Answer, what: str, *, wanted: int) -> None:
     if status == wanted:
         return
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        raise SourceUnavailable(
+        raise SourceDenied(
             f"{where} ({status}): the registry refuses the credentials of the source, needs some, or does not allow "
             "them to push"
         )

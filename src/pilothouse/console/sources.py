@@ -22,8 +22,15 @@ from pilothouse.http.requests import request_id_of, service_of
 from pilothouse.services.charts.signatures import MOST_BYTES
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.sources.pull import ChartPulls, SourceReference
-from pilothouse.services.sources.records import Credentials, PasswordMissing, Source, VerificationKind
-from pilothouse.services.sources.sources import AddSource, ChangeSource, FoundChart, Sources
+from pilothouse.services.sources.records import (
+    AddSource,
+    ChangeSource,
+    Credentials,
+    PasswordMissing,
+    Source,
+    VerificationKind,
+)
+from pilothouse.services.sources.sources import FoundChart, Sources
 
 _PAGE: Final = 50
 _SOURCE: Final = "/sources/{source}"

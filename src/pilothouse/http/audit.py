@@ -34,7 +34,7 @@ def note_denial(request: Request, error: Exception) -> None:
     """Record a refusal, if the error says that the caller's roles did not allow it."""
     if not isinstance(error, NotPermitted) or "caller" not in request.scope["state"]:
         return
-    target, name = _release_of(request)
+    target, name = _named(request, error.action)
     service_of(request, Audit).note(
         caller_of(request),
         error.action,
@@ -46,11 +46,17 @@ def note_denial(request: Request, error: Exception) -> None:
     )
 
 
-def _release_of(request: Request) -> tuple[str, str]:
-    """Return key and name of the release that the address names, its cluster as it stands there; empty for another."""
+def _named(request: Request, action: str) -> tuple[str, str]:
+    """Return key and name of the release that the address names, its cluster as it stands there.
+
+    Of what is no release the name alone, or an id, as far as the address has what the action is about.
+    """
     named = request.path_params
     words = [named.get("cluster") or named.get("cluster_id", ""), named.get("namespace", ""), named.get("name", "")]
-    return ("/".join(words)[:300], words[-1][:200]) if all(words) else ("", "")
+    if all(words):
+        return "/".join(words)[:300], words[-1][:200]
+    noun = action.partition(":")[2].partition(":")[0].removesuffix("s")
+    return "", next((str(named[name])[:200] for name in (noun, f"{noun}_id") if name in named), "")
 
 
 #: JSON lines: an object on each.

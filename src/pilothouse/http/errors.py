@@ -37,7 +37,8 @@ _TABLE: dict[type[errors.PilothouseError], tuple[int, str]] = {
     errors.KeyUsed: (422, "CCE.01422001"),
     errors.Busy: (429, "APIGW.0308"),
     errors.TransactionConflict: (429, "APIGW.0308"),
-    # Elsewhere 502 and 503 would be nearer too, but clients hide the bodies of those.
+    # For clusters 502 and 503 would be nearer too, but the vendor's clients, which have no sources, hide their bodies.
+    errors.SourceUnavailable: (502, "CCE.01502001"),
     errors.ProviderUnavailable: (503, "CCE.01503001"),
     errors.PilothouseError: (500, "CCE.01500001"),
 }

@@ -56,9 +56,10 @@ class ChartRow:
     def check_digest(self, wanted: str) -> None:
         """Raise ChartReplaced if another archive is wanted than the one that it has; empty: any."""
         if wanted and wanted != self.digest:
+            way = "look at what its source has now," if self.source_id is not None else "upload yours again,"
             raise ChartReplaced(
                 f"chart.digest: chart {self.name!r} {self.version} ({self.id}) now has the archive {self.digest}, not "
-                f"{wanted}; nothing was done: upload yours again, or send the digest of that one"
+                f"{wanted}; nothing was done: {way} or send the digest of that one"
             )
 
     def check_values(self) -> None:

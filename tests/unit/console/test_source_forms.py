@@ -7,8 +7,7 @@ import pytest
 
 from pilothouse.console.sources import _read_change, _still_typed
 from pilothouse.errors import InvalidRequest
-from pilothouse.services.sources.records import Credentials, Source
-from pilothouse.services.sources.sources import ChangeSource
+from pilothouse.services.sources.records import ChangeSource, Credentials, Source
 
 CHANGED = "it was changed since it was shown; look at what it is now, and again"
 BOTH = "given, although none is to be left; take one of the two back"

@@ -158,7 +158,7 @@ class ApplyPlan(Body):
     response_model=PlanView,
     status_code=201,
     dependencies=[allowed(_READ)],
-    responses=error_responses(errors.AlreadyExists, errors.PlanMoved, errors.ReleaseMoved),
+    responses=error_responses(errors.AlreadyExists, errors.PlanMoved, errors.ReleaseMoved, errors.SourceUnavailable),
 )
 async def plan_release(
     *,

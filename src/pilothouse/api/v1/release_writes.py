@@ -102,7 +102,10 @@ Accepting = Annotated[Acceptance, Depends()]
     response_model=OperationView,
     status_code=202,
     dependencies=[allowed("cce:release:update")],
-    responses={**ACCEPTED, **error_responses(errors.AlreadyExists, errors.KeyUsed, errors.ReleaseMoved)},
+    responses={
+        **ACCEPTED,
+        **error_responses(errors.AlreadyExists, errors.KeyUsed, errors.ReleaseMoved, errors.SourceUnavailable),
+    },
 )
 async def deploy_release(
     *,

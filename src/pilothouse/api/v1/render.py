@@ -6,12 +6,13 @@ from typing import Annotated, ClassVar, Final
 from fastapi import Header, Request, Response
 from pydantic import FailFast, Field
 
+from pilothouse import errors
 from pilothouse.api.v1.chart_references import Choosing
 from pilothouse.api.v1.dependencies import CurrentCaller, allowed, service
 from pilothouse.api.v1.models import Body, View
 from pilothouse.api.v1.release_bodies import Chart, Layers
 from pilothouse.api.v1.release_models import HookView
-from pilothouse.api.v1.routing import native_router
+from pilothouse.api.v1.routing import error_responses, native_router
 from pilothouse.auth.policy import READ_VALUES
 from pilothouse.http.audit import note_read
 from pilothouse.http.json_bodies import RELEASE, JsonLimits
@@ -98,7 +99,10 @@ class RenderedView(View):
     "",
     response_model=RenderedView,
     dependencies=[allowed("cce:chart:get")],
-    responses={200: {"content": {_YAML: {"schema": {"type": "string"}}}}},
+    responses={
+        200: {"content": {_YAML: {"schema": {"type": "string"}}}},
+        **error_responses(errors.SourceUnavailable),
+    },
 )
 async def render_chart(
     *,

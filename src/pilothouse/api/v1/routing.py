@@ -89,9 +89,11 @@ _GATEWAY: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def native_router(prefix: str, *, tag: str, public: bool = False) -> APIRouter:
-    """Return a router of the native API; ``public``: its routes need no credentials."""
-    declared = _ALWAYS | ({} if public else _NOT_FOR_EVERYBODY)
+def native_router(
+    prefix: str, *, tag: str, public: bool = False, kinds: Sequence[type[errors.PilothouseError]] = ()
+) -> APIRouter:
+    """Return a router of the native API; ``public``: its routes need no credentials. ``kinds``: errors of all."""
+    declared = {**_ALWAYS, **({} if public else _NOT_FOR_EVERYBODY), **error_responses(*kinds)}
     return APIRouter(
         prefix=prefix,
         tags=[tag],

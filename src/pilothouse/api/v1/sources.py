@@ -16,14 +16,14 @@ from pilothouse.http.json_bodies import KUBECONFIG, JsonLimits
 from pilothouse.http.multipart import read_form
 from pilothouse.http.release_queries import MARKER
 from pilothouse.services.charts.signatures import MOST_BYTES
-from pilothouse.services.sources import sources as requests
+from pilothouse.services.sources import records as requests
 from pilothouse.services.sources.pull import SourceReference
 from pilothouse.services.sources.push import ChartPushes, PushArchive, PushChart, PushedChart
-from pilothouse.services.sources.records import Credentials, Kind, Source, VerificationKind
-from pilothouse.services.sources.sources import AddSource, Sources
+from pilothouse.services.sources.records import AddSource, Credentials, Kind, Source, VerificationKind
+from pilothouse.services.sources.sources import Sources
 from pilothouse.store.source_charts import SourceVersion
 
-router = native_router("/api/v1/sources", tag="sources")
+router = native_router("/api/v1/sources", tag="sources", kinds=[errors.SourceUnavailable])
 SourcesService = Annotated[Sources, service(Sources)]
 _LONGEST = 256
 

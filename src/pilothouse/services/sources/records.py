@@ -1,8 +1,9 @@
 """A chart source as it is stored and shown: names, addresses, and sealed credentials."""
 
 import re
+import uuid
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, Literal
 from urllib.parse import unquote
 
@@ -14,8 +15,9 @@ from pilothouse.auth.sealing import MasterKeys
 from pilothouse.chart_sources.fetch import Origin, authority
 from pilothouse.chart_sources.registry import registry_url
 from pilothouse.errors import DamagedRow, DecryptionFailed, InvalidRequest
+from pilothouse.services.charts.signatures import TrustedKeys
 from pilothouse.services.charts.trust import describe_keys, list_keys
-from pilothouse.store.sources import SourceRow
+from pilothouse.store.sources import NewSource, SourceRow
 
 Kind = Literal["oci", "http"]
 VerificationKind = Literal["none", "pgp", "cosign"]
@@ -25,6 +27,7 @@ _CERTIFICATE: Final = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIF
 _MOST_AUTHORITIES: Final = 20
 #: Of an address, and of a user's name, in the audit.
 _LONGEST_TOLD: Final = 300
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _NAME: Final = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -61,6 +64,31 @@ class Source:
     authorities: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, kw_only=True)
+class AddSource:
+    """A source that is to be added; ``sync_seconds`` 0: it is synchronised only when asked to."""
+
+    name: str
+    kind: Kind
+    url: str
+    credentials: Credentials | None = None
+    ca: str = ""
+    sync_seconds: int = 0
+    verification: VerificationKind = "none"
+    verification_keys: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangeSource:
+    """What a source is to have from now on; what is None stays as it is. Empty credentials: none."""
+
+    credentials: Credentials | None = None
+    ca: str | None = None
+    sync_seconds: int | None = None
+    verification: VerificationKind | None = None
+    verification_keys: str = ""
+
+
 def check_name(name: str) -> None:
     """Raise InvalidRequest if the text may not name a source."""
     if not _NAME.fullmatch(name):
@@ -83,6 +111,10 @@ def checked_url(kind: Kind, url: str) -> str:
         raise InvalidRequest("url: its path may have no part '.' or '..'; write where it leads to")
     authority(address_of(kind, url))
     folder, _, last = url.rstrip("/").partition("://")[2].rpartition("/")
+    if kind == "http" and last == "index.yaml":
+        raise InvalidRequest(
+            f"url: leave {last} out; the address of a repository is that of its folder: {wanted}{folder}"
+        )
     if kind == "oci" and folder and ":" in last:
         raise InvalidRequest(
             f"url: {last[:80]!r} is a chart with its version; the address of a source is that of the folder of its "
@@ -126,6 +158,41 @@ def origin_of(row: SourceRow, *, keys: MasterKeys) -> Origin:
         password=found.password,
         ca=row.ca,
         known=row.synced_at is not None,
+    )
+
+
+def new_source(request: AddSource, trust: TrustedKeys, *, project_id: str, keys: MasterKeys) -> NewSource:
+    """Return the source as it is stored; raise InvalidRequest for an address that no source has."""
+    source_id = str(uuid.uuid4())
+    return NewSource(
+        id=source_id,
+        project_id=project_id,
+        name=request.name,
+        kind=request.kind,
+        url=checked_url(request.kind, request.url),
+        credentials_sealed=seal_credentials(request.credentials, keys=keys, source_id=source_id),
+        ca=request.ca,
+        sync_seconds=request.sync_seconds,
+        verification=request.verification,
+        verification_keys=request.verification_keys,
+        trusted=list(trust.trusted),
+        unusable=list(trust.unusable),
+    )
+
+
+def unsaved_source(new: NewSource) -> SourceRow:
+    """Return the source as it is asked before it is stored."""
+    return SourceRow(
+        **vars(new),
+        etag="",
+        last_modified="",
+        synced_at=None,
+        problem="",
+        failed_at=None,
+        pushed_at=None,
+        due_at=None,
+        syncing_until=None,
+        created_at=_NEVER,
     )
 
 

@@ -1,32 +1,44 @@
 """The chart sources of a project: added, listed, searched, removed."""
 
 import asyncio
-import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.errors import AlreadyExists, ArchiveGone, Busy, InvalidRequest, NotFound, PilothouseError, QuotaExceeded
+from pilothouse.errors import (
+    AlreadyExists,
+    ArchiveGone,
+    Busy,
+    InvalidRequest,
+    InvalidSource,
+    NotFound,
+    PilothouseError,
+    QuotaExceeded,
+    SourceDenied,
+    SourceUntrusted,
+)
 from pilothouse.services.charts.signatures import Signatures, TrustedKeys
 from pilothouse.services.charts.trust import SET_TRUST
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import current_caller, require_still
 from pilothouse.services.sources.pull import ChartPulls, SourceReference
 from pilothouse.services.sources.records import (
-    Credentials,
-    Kind,
+    AddSource,
+    ChangeSource,
     Source,
     VerificationKind,
     check_name,
-    checked_url,
     describe_authorities,
     describe_change,
     describe_source,
+    new_source,
     refuse_other_authorities,
     seal_credentials,
     shown_source,
+    unsaved_source,
     verification_of,
 )
 from pilothouse.services.sources.sync import Found, SourceSync
@@ -43,31 +55,6 @@ from pilothouse.store.verifications import VerificationRow
 
 _CHANGE: Final = "cce:source:update"
 _LONGEST_REASON: Final = 500
-
-
-@dataclass(frozen=True, kw_only=True)
-class AddSource:
-    """A source that is to be added; ``sync_seconds`` 0: it is synchronised only when asked to."""
-
-    name: str
-    kind: Kind
-    url: str
-    credentials: Credentials | None = None
-    ca: str = ""
-    sync_seconds: int = 0
-    verification: VerificationKind = "none"
-    verification_keys: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChangeSource:
-    """What a source is to have from now on; what is None stays as it is. Empty credentials: none."""
-
-    credentials: Credentials | None = None
-    ca: str | None = None
-    sync_seconds: int | None = None
-    verification: VerificationKind | None = None
-    verification_keys: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,26 +109,16 @@ class Sources:
         caller.require("cce:source:create")
         check_name(request.name)
         self._check_interval(request.sync_seconds)
-        kind, keys = request.verification, request.verification_keys
-        found_keys = await self._read_keys(caller, kind, keys)
-        source_id = str(uuid.uuid4())
-        new = NewSource(
-            id=source_id,
-            project_id=caller.project_id,
-            name=request.name,
-            kind=request.kind,
-            url=checked_url(request.kind, request.url),
-            credentials_sealed=seal_credentials(request.credentials, keys=self._keys, source_id=source_id),
-            ca=request.ca,
-            sync_seconds=request.sync_seconds,
-            verification=kind,
-            verification_keys=keys,
-            trusted=list(found_keys.trusted),
-            unusable=list(found_keys.unusable),
-        )
+        found_keys = await self._read_keys(caller, request.verification, request.verification_keys)
+        new = new_source(request, found_keys, project_id=caller.project_id, keys=self._keys)
         async with self._database.autocommit() as connection:
             await self._check_new(connection, new)  # before a source is asked for nothing
-        found = await self._sync.read(_unsaved(new))
+        user = request.credentials.username if request.credentials is not None else ""
+        told = describe_source(new.url, user, verification=new.verification, trusted=new.trusted)
+        nowhere = replace(new, id="")
+        async with self._failure_noted(caller, "cce:source:create", nowhere, request_id=request_id, detail=told):
+            with _given_now():
+                found = await self._sync.read(unsaved_source(new))
         async with self._database.transaction() as tx:
             caller = await current_caller(tx, caller)
             if new.verification != "none":
@@ -149,12 +126,10 @@ class Sources:
             await store.lock_project(tx, caller.project_id)
             await self._check_new(tx, new)
             await store.add(tx, new)
-            await self._sync.keep(tx, source_id, found)
+            await self._sync.keep(tx, new.id, found)
             await _require_signable(tx, new)
-            user = request.credentials.username if request.credentials is not None else ""
-            told = describe_source(new.url, user, verification=new.verification, trusted=new.trusted)
             await self._record(tx, caller, "cce:source:create", new, request_id=request_id, detail=told)
-            row = await store.find_by_id(tx, source_id)
+            row = await store.find_by_id(tx, new.id)
         if row is None:
             raise NotFound(f"source {request.name!r} was just removed")
         return shown_source(row, keys=self._keys)
@@ -181,17 +156,8 @@ class Sources:
         """Synchronise a source now and return it; raise SourceUnavailable, InvalidSource or Busy."""
         caller.require("cce:source:sync")
         row = await self._pulls.find_source(named, project_id=caller.project_id)
-        try:
+        async with self._failure_noted(caller, "cce:source:sync", row, request_id=request_id):
             await self._sync.sync(row)
-        except Busy:
-            raise
-        except PilothouseError as error:
-            reason = str(error)[:_LONGEST_REASON]
-            async with self._database.transaction() as tx:
-                await self._record(
-                    tx, caller, "cce:source:sync", row, request_id=request_id, detail=reason, outcome=Outcome.FAILED
-                )
-            raise
         async with self._database.transaction() as tx:
             await self._record(tx, caller, "cce:source:sync", row, request_id=request_id)
         return await self.show(caller, row.id)
@@ -208,17 +174,15 @@ class Sources:
         if not changes:
             raise InvalidRequest("nothing to change: send credentials, ca, verification or sync_seconds")
         changed = replace(row, **changes)
-        keep = partial(
-            self._keep_changed,
-            caller,
-            changed,
-            changes,
-            username=change.credentials.username if change.credentials is not None else "",
-            request_id=request_id,
-        )
+        username = change.credentials.username if change.credentials is not None else ""
+        keep = partial(self._keep_changed, caller, changed, changes, username=username, request_id=request_id)
         if {"credentials_sealed", "ca"} & changes.keys():
+            told = describe_change(row, changes, username=username)
             async with self._sync.alone(row):
-                await keep(await self._sync.ask(changed))
+                async with self._failure_noted(caller, _CHANGE, row, request_id=request_id, detail=told):
+                    with _given_now():
+                        found = await self._sync.ask(changed)
+                await keep(found)
         else:
             await keep(None)
         return shown_source(await self._pulls.find_source(row.id, project_id=caller.project_id), keys=self._keys)
@@ -346,6 +310,21 @@ class Sources:
                 "one first"
             )
 
+    @asynccontextmanager
+    async def _failure_noted(
+        self, caller: Caller, action: str, row: NewSource, *, request_id: str, detail: str = ""
+    ) -> AsyncIterator[None]:
+        """Tell the audit why the block failed, unless it is only to be repeated."""
+        try:
+            yield
+        except Busy:
+            raise
+        except PilothouseError as error:
+            told = ": ".join(filter(None, [detail, str(error)[:_LONGEST_REASON]]))
+            async with self._database.transaction() as tx:
+                await self._record(tx, caller, action, row, request_id=request_id, detail=told, outcome=Outcome.FAILED)
+            raise
+
     async def _record(
         self,
         tx: Transaction,
@@ -362,6 +341,15 @@ class Sources:
         await audit.record(tx, caller, action, **named, detail=detail, request_id=request_id, outcome=outcome)
 
 
+@contextmanager
+def _given_now() -> Iterator[None]:
+    """Make it the caller's mistake if the source does not take what they have given for it."""
+    try:
+        yield
+    except (SourceDenied, SourceUntrusted) as error:
+        raise InvalidSource(str(error)) from error
+
+
 def _refuse_authorities(row: SourceRow, changes: dict[str, Any]) -> None:
     if "ca" in changes and "credentials_sealed" not in changes:
         refuse_other_authorities(row, changes["ca"])
@@ -374,21 +362,3 @@ async def _require_signable(tx: Transaction, row: NewSource) -> None:
             "verification: cosign signs charts in registries, and none of this repository lies in one; take pgp, or "
             "the registry as the source"
         )
-
-
-def _unsaved(new: NewSource) -> SourceRow:
-    return SourceRow(
-        **vars(new),
-        etag="",
-        last_modified="",
-        synced_at=None,
-        problem="",
-        failed_at=None,
-        pushed_at=None,
-        due_at=None,
-        syncing_until=None,
-        created_at=_NEVER,
-    )
-
-
-_NEVER: Final = datetime.min.replace(tzinfo=UTC)

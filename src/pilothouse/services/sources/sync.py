@@ -25,6 +25,7 @@ from pilothouse.errors import (
     InvalidSource,
     NotFound,
     PilothouseError,
+    SourceDenied,
     SourceUnavailable,
 )
 from pilothouse.kubernetes.resolver import Resolver
@@ -93,11 +94,17 @@ class SourceSync:
     @asynccontextmanager
     async def fetching(self, row: SourceRow) -> AsyncIterator[Fetch]:
         """Open requests to the source for the block; Busy if too many others are open."""
-        async with (
-            self._slots.hold(row.project_id, seconds=self._queue_seconds),
-            fetching(origin_of(row, keys=self._keys), self._settings, self._resolver.of(row.project_id)) as fetch,
-        ):
-            yield fetch
+        try:
+            async with (
+                self._slots.hold(row.project_id, seconds=self._queue_seconds),
+                fetching(origin_of(row, keys=self._keys), self._settings, self._resolver.of(row.project_id)) as fetch,
+            ):
+                yield fetch
+        except SourceDenied as error:
+            if row.synced_at is None:  # it is just being added
+                raise
+            way = f"'pilothouse source update {row.name} --username NAME' gives it others"
+            raise SourceDenied(f"{error}; {way}") from error
 
     async def read(self, row: SourceRow, *, names: Iterable[str] = ()) -> Found:
         """Return what the source has, and write nothing; ``names`` are charts of a registry that are known."""
