@@ -253,7 +253,7 @@ func (found release) describe(out *bytes.Buffer) error {
 		text.line("UPDATE AVAILABLE: %s, of source %s", &update, found.Source)
 	}
 	if found.UpdateRefused != "" {
-		text.line("UPDATE REFUSED: %s, of source %s, is not signed by its keys", &found.UpdateRefused, found.Source)
+		text.line("UPDATE REFUSED: %s, of source %s, is not signed by a trusted key", &found.UpdateRefused, found.Source)
 	}
 	if verified := found.Verification; verified != nil {
 		who, end := verified.SignedBy, ""

@@ -1,5 +1,6 @@
 """Versions of a source that were refused, as its keys have not signed them: they are offered to nobody."""
 
+import dataclasses
 import json
 import uuid
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from tests.support.own_releases import OwnRelease
 from tests.support.releases import HelmCommand
 from tests.support.servers import RunningServer
 from tests.support.signing import PgpKey, pgp_key, signed
+from tests.support.tenants import add_tenant
 from tests.support.wire import assert_error
 from tools.localcluster.cluster import RunningCluster
 
@@ -136,8 +138,62 @@ def test_what_is_refused_is_told_by_the_commands(offering: Offering):
     listed = server.command("search", "webapp", "--versions", "--source", offering.name)
     assert "REFUSED: chart webapp 1.1.0 is not verified" in listed.stdout, listed
     shown = server.command("status", "web", *place, server.cluster_id)
-    assert f"UPDATE REFUSED: 1.1.0, of source {offering.name}, is not signed by its keys\n" in shown.stdout, shown
+    assert f"UPDATE REFUSED: 1.1.0, of source {offering.name}, is not signed by a trusted key\n" in shown.stdout, shown
     assert offering.release.get()["update_refused"] == "1.1.0"
     offering.offer("1.2.0", SIGNER)
     assert offering.offered(sync=True) == ("1.2.0", ["1.1.0"])
     assert offering.release.get()["update_refused"] == "", "what is newer than it is offered"
+
+
+def test_what_the_project_would_refuse_is_no_update(
+    server: RunningServer, namespace: str, helm_cli: HelmCommand, kubernetes: RunningCluster
+):
+    project = add_tenant(server)
+    cluster = {"name": "verified", "kubeconfig": kubernetes.kubeconfig.read_text()}
+    made = project.send("POST", "/api/v1/clusters", json_body=cluster)
+    project = dataclasses.replace(project, cluster_id=made.json()["id"])
+
+    def trust(**changes: Any) -> None:
+        assert project.send("PUT", "/api/v1/verification", json_body=changes).status_code == 200
+
+    def told() -> tuple[str, str, list[str]]:
+        shown = release.get()
+        listed = project.send("GET", "/api/v1/releases?update_available=true").json()
+        return shown["update_available"], shown["update_refused"], [one["name"] for one in listed]
+
+    offered, refused = ("1.1.0", "", ["web"]), ("", "1.1.0", [])
+    with repository() as repo:
+        release = OwnRelease(project, namespace, "web", helm_cli)
+        offering = Offering(release, repo, kubernetes)
+        offering.offer("1.0.0", SIGNER)
+        body = {"name": offering.name, "kind": "http", "url": repo.url, "ca": repo.ca, "sync_seconds": 0}
+        with added(project, body):
+            chart = {"source": offering.name, "name": "webapp"}
+            release.ended(release.send("PUT", "", {"chart": chart}))
+            offering.offer("1.1.0", SIGNER)
+            offering.call("POST", "/sync")
+            assert told() == offered
+            trust(verified_only=True)
+            assert told() == refused
+            answer = release.send("PUT", "", {"chart": chart})
+            assert_error(answer, 403, "CCE.01403001", "is not verified by a key that this project trusts")
+            offering.call("POST", "/sync")
+            assert told() == refused, "it was pulled, and nobody is known to have signed it"
+
+            trust(keys=SIGNER.public)
+            provenance = repo.files["1.1.0.tgz.prov"].decode()
+            assert project.upload(repo.files["1.1.0.tgz"], provenance=provenance).status_code == 201
+            offering.call("POST", "/sync")
+            assert told() == offered, "the same archive was uploaded with its signature"
+            trust(keys="")
+            assert told() == refused
+
+            offering.call("PATCH", "", {"verification": BY_SIGNER})
+            assert told() == offered
+            offering.call("PATCH", "", {"verification": {"kind": "none"}})
+            assert told() == refused
+            with added(project, {**body, "name": "other", "verification": BY_SIGNER}):
+                assert told() == offered, "keys of a source count for charts of others"
+            assert told() == refused
+            trust(verified_only=False)
+            assert told() == offered

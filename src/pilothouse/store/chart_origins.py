@@ -8,7 +8,7 @@ a list of releases reads one row for each.
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, select, text
+from sqlalchemy import ColumnElement, TextClause, select, text
 
 from pilothouse.store.database import Transaction
 from pilothouse.store.tables import cluster_watches, release_revisions
@@ -18,7 +18,7 @@ from pilothouse.store.tables import cluster_watches, release_revisions
 class ChartOrigin:
     """The source of a chart by its name, and the newest version that it has; empty if it is no newer one.
 
-    ``refused_version``: a newer one still, if it was refused.
+    ``refused_version``: a newer one still, if it was refused, or would be.
     """
 
     source: str = ""
@@ -32,6 +32,11 @@ async def renew(tx: Transaction, source_id: str, *, name: str = "") -> None:
     params = {"of_source": source_id, "of_name": name}
     await tx.execute(_NOTE, params)
     await tx.execute(_RENEW, params)
+
+
+async def renew_all(tx: Transaction, project_id: str) -> None:
+    """Note what is newer now in the project's sources, which the caller holds: other charts may count as verified."""
+    await tx.execute(_RENEW_ALL, {"of_project": project_id})
 
 
 async def find_origin(tx: Transaction, chart_id: str, *, project_id: str) -> ChartOrigin:
@@ -74,37 +79,64 @@ FROM charts c JOIN source_versions v ON v.source_id = c.source_id AND v.name = c
 WHERE c.source_id = :of_source AND (:of_name = '' OR c.name = :of_name)
 ON CONFLICT (chart_id) DO NOTHING
 """)
-# The newest stable one, as Helm takes it, whether it is deprecated or not; one that was refused hides none before it.
-_RENEW = text("""
+# A version ``v`` of the source ``s`` that its project would refuse: it takes verified charts only, the source verifies
+# none, and no trusted key has signed the archive, as far as it is known.
+_UNVERIFIED = """(
+  EXISTS (SELECT FROM project_trust rule WHERE rule.project_id = s.project_id AND rule.verified_only)
+  AND (s.verification = 'none' OR s.trusted = '{}')
+  AND NOT EXISTS (
+    SELECT FROM chart_verifications signed
+    WHERE signed.project_id = s.project_id AND NOT signed.of_revision
+      AND signed.digest = CASE WHEN v.digest <> '' THEN lower(replace(v.digest, 'sha256:', '')) ELSE (
+        SELECT c.digest FROM charts c WHERE (c.source_id, c.name, c.version) = (v.source_id, v.name, v.version)
+      ) END
+      AND (EXISTS (SELECT FROM project_trust own
+             WHERE own.project_id = s.project_id AND signed.signing_key = ANY(own.trusted))
+        OR EXISTS (SELECT FROM chart_sources other
+             WHERE other.project_id = s.project_id AND signed.signing_key = ANY(other.trusted)))
+  )
+)"""
+
+
+def _renewing(which: str) -> TextClause:
+    """Build the statement: the newest stable one, as Helm takes it, whether it is deprecated or not.
+
+    One that was refused, or would be, hides none before it.
+    """
+    return text(f"""
 UPDATE chart_origins o SET newer_version = now.version, newer_deprecated = now.deprecated
 FROM (
   SELECT known.chart_id, coalesce(newest.version, '') AS version, coalesce(newest.deprecated, false) AS deprecated
-  FROM chart_origins known LEFT JOIN LATERAL (
+  FROM chart_origins known JOIN chart_sources s ON s.id = known.source_id LEFT JOIN LATERAL (
     SELECT v.version, v.deprecated FROM source_versions v
     WHERE v.source_id = known.source_id AND v.name = known.name AND v.order_key > known.order_key AND NOT v.is_gone
       AND right(v.order_key, 1) = '~' AND NOT EXISTS (
         SELECT FROM refused_versions r
         WHERE (r.source_id, r.name, r.version, r.digest) = (v.source_id, v.name, v.version, v.digest)
-      )
+      ) AND NOT {_UNVERIFIED}
     ORDER BY v.order_key DESC, v.version LIMIT 1
   ) newest ON true
-  WHERE known.source_id = :of_source AND (:of_name = '' OR known.name = :of_name)
+  WHERE {which}
 ) now
 WHERE o.chart_id = now.chart_id AND (o.newer_version, o.newer_deprecated) <> (now.version, now.deprecated)
-""")
-_FIND = text("""
+""")  # noqa: S608  # what is put in are conditions of our own
+
+
+_RENEW = _renewing("known.source_id = :of_source AND (:of_name = '' OR known.name = :of_name)")
+_RENEW_ALL = _renewing("s.project_id = :of_project")
+_FIND = text(f"""
 SELECT s.name, o.newer_version, o.newer_deprecated, coalesce(newest.version, '')
 FROM chart_origins o JOIN chart_sources s ON s.id = o.source_id
 LEFT JOIN LATERAL (
-  SELECT v.version, r.reason FROM source_versions v
+  SELECT v.version, r.reason IS NOT NULL OR {_UNVERIFIED} AS refused FROM source_versions v
   LEFT JOIN refused_versions r
     ON (r.source_id, r.name, r.version, r.digest) = (v.source_id, v.name, v.version, v.digest)
   WHERE v.source_id = o.source_id AND v.name = o.name AND v.order_key > o.order_key AND NOT v.is_gone
     AND right(v.order_key, 1) = '~'
   ORDER BY v.order_key DESC, v.version LIMIT 1
-) newest ON newest.reason IS NOT NULL
+) newest ON newest.refused
 WHERE o.chart_id = :of_chart AND s.project_id = :of_project
-""")
+""")  # noqa: S608  # as above
 # Few are not kept: revisions and operations, which are many, are read only if there is one.
 _SWEEP = text("""
 WITH loose AS MATERIALIZED (

@@ -105,6 +105,14 @@ async def hold(tx: Transaction, source_id: str) -> bool:
     return (await tx.execute(_HOLD, {"source_id": source_id})).scalar_one_or_none() is not None
 
 
+async def hold_all(tx: Transaction, project_id: str) -> None:
+    """Wait until nobody holds a source of the project, and keep others from it until the transaction ends.
+
+    Before it holds any of them by itself.
+    """
+    await tx.execute(_HOLD_ALL, {"of_project": project_id})
+
+
 async def has_keys_of(tx: Transaction, row: SourceRow) -> bool:
     """Return whether the source verifies its charts as it did when the row was read."""
     found = (await tx.execute(_KEYS, {"source_id": row.id})).one_or_none()
@@ -178,6 +186,12 @@ _HOLD = (
     select(chart_sources.c.id)
     .where(chart_sources.c.id == bindparam("source_id"))
     .with_for_update(read=True, key_share=True)
+)
+_HOLD_ALL = (
+    select(chart_sources.c.id)
+    .where(chart_sources.c.project_id == bindparam("of_project"))
+    .order_by(chart_sources.c.id)
+    .with_for_update()
 )
 _KEYS = select(chart_sources.c.verification, chart_sources.c.verification_keys).where(
     chart_sources.c.id == bindparam("source_id")

@@ -318,7 +318,8 @@ class ReleaseDetailView(View):
     otherwise. `changed_by`: null if another Helm client wrote the revision, or if the record of the operation has
     expired. `age_seconds`: since the cluster last confirmed the rest. `drift`: of the last look, periodic or with
     `diff?to=live`; null if there was none. `source`, `update_available`, `update_deprecated`: as in lists.
-    `update_refused`: the newest version there, if it is newer still and was refused, as no key of the source signed it.
+    `update_refused`: the newest version there, if it is newer still and was refused, as no key of the source signed it,
+    or would be, as the project takes verified charts only.
     `chart_digest`: SHA-256 of the archive that it was made from, `verification`: who signed that; empty and null if it
     is not known. `chart_deprecated`: the chart says that it is not maintained any more; false too while its revision
     cannot be read.

@@ -101,7 +101,7 @@ def _chart_lines(found: dict[str, Any]) -> Iterator[str]:
     if found["update_available"]:
         yield f"UPDATE AVAILABLE: {update_of(found)}, of source {found['source']}"
     if refused := found.get("update_refused"):
-        yield f"UPDATE REFUSED: {refused}, of source {found['source']}, is not signed by its keys"
+        yield f"UPDATE REFUSED: {refused}, of source {found['source']}, is not signed by a trusted key"
     if verified := found.get("verification"):
         yield f"VERIFIED: {signer_of(verified)}"
 

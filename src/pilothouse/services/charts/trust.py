@@ -10,7 +10,7 @@ from pilothouse.errors import InvalidRequest
 from pilothouse.services.charts.signatures import Signatures, TrustedKeys, not_verified
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import require_still
-from pilothouse.store import audit, verifications
+from pilothouse.store import audit, chart_origins, sources, verifications
 from pilothouse.store.database import Database, Transaction, retry_conflicts
 from pilothouse.store.sources import SourceRow
 from pilothouse.store.verifications import NewVerification, SourceTrust, TrustRow, VerificationRow
@@ -83,6 +83,8 @@ class Trust:
             if shown and shown != digest_of(before):
                 raise InvalidRequest("it was changed since it was shown; look at what it is now, and again")
             row = await verifications.set_trust(tx, caller.project_id, changes)
+            await sources.hold_all(tx, caller.project_id)
+            await chart_origins.renew_all(tx, caller.project_id)
             await audit.record(
                 tx,
                 caller,

@@ -125,9 +125,13 @@ class Sources:
                 caller.require(SET_TRUST)
             await store.lock_project(tx, caller.project_id)
             await self._check_new(tx, new)
+            if new.trusted:
+                await store.hold_all(tx, caller.project_id)
             await store.add(tx, new)
             await self._sync.keep(tx, new.id, found)
             await _require_signable(tx, new)
+            if new.trusted:  # its keys count for charts of other sources, too
+                await chart_origins.renew_all(tx, caller.project_id)
             await self._record(tx, caller, "cce:source:create", new, request_id=request_id, detail=told)
             row = await store.find_by_id(tx, new.id)
         if row is None:
@@ -216,6 +220,8 @@ class Sources:
         request_id: str,
     ) -> None:
         async with self._database.transaction() as tx:
+            if "verification" in changes:
+                await store.hold_all(tx, row.project_id)
             before = await store.find_to_change(tx, row.id)
             if before is None:
                 raise NotFound(f"source {row.name!r} was just removed")
@@ -228,7 +234,7 @@ class Sources:
                 await _require_signable(tx, row)
                 await source_charts.drop_unsigned(tx, row)
                 await refused_versions.forget(tx, row.id)
-                await chart_origins.renew(tx, row.id)
+                await chart_origins.renew_all(tx, row.project_id)
             detail = describe_change(before, changes, username=username)
             await self._record(tx, caller, _CHANGE, row, request_id=request_id, detail=detail)
 
@@ -238,8 +244,10 @@ class Sources:
         caller.require("cce:source:delete")
         row = await self._pulls.find_source(named, project_id=caller.project_id)
         async with self._database.transaction() as tx:
+            await store.hold_all(tx, row.project_id)
             if not await store.remove(tx, row.id):
                 raise NotFound(f"source {named[:80]!r} does not exist in this project")
+            await chart_origins.renew_all(tx, row.project_id)  # its keys count no more, for charts of others neither
             told = describe_source(row.url, "", verification=row.verification, trusted=row.trusted)
             await self._record(tx, caller, "cce:source:delete", row, request_id=request_id, detail=told)
 
