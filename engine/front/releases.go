@@ -52,7 +52,7 @@ const (
 	usualMost    = 256
 	incomplete   = "X-Pilothouse-Incomplete"
 	markerHeader = "X-Pilothouse-Marker"
-	listedFields = "revision,updated_at,status,chart_name,chart_version,app_version,update_available,update_deprecated"
+	listedFields = "revision,updated_at,status,chart_name,chart_version,app_version,source,update_available,update_deprecated"
 )
 
 var statuses = []struct{ flag, words string }{
@@ -86,7 +86,7 @@ func list(server connection, typed arguments, out, notes *bytes.Buffer) error {
 			}
 			out.WriteString(found.name + "\n")
 		}
-	} else if err := table(rows, !typed.set["no-headers"], out); err != nil {
+	} else if err := table(rows, !typed.set["no-headers"], typed.set["all-clusters"], out); err != nil {
 		return err
 	}
 	notes.WriteString(typed.limit(cluster))

@@ -8,7 +8,7 @@ import (
 // row is a release as lists of the API have it: with what is asked for, the rest is empty.
 type row struct {
 	clusterID, clusterName, namespace, name, revision, updatedAt, status string
-	chartName, chartVersion, appVersion, update                          string
+	chartName, chartVersion, appVersion, source, update                  string
 	deprecated                                                           bool
 }
 
@@ -96,6 +96,8 @@ func (found *row) field(name string) *string {
 		return &found.chartVersion
 	case "app_version":
 		return &found.appVersion
+	case "source":
+		return &found.source
 	case "update_available":
 		return &found.update
 	}

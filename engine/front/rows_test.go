@@ -23,7 +23,7 @@ func TestRowsBecomeATable(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if err := table(rows, true, &out); err != nil || out.String() != printed {
+	if err := table(rows, true, false, &out); err != nil || out.String() != printed {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
 }
@@ -31,7 +31,20 @@ func TestRowsBecomeATable(t *testing.T) {
 func TestClustersAreToldApart(t *testing.T) {
 	rows, err := appendRows(nil, strings.Replace(listed, `["1","c"`, `["2","d"`, 1))
 	var out bytes.Buffer
-	if err = errors.Join(err, table(rows, false, &out)); err != nil || !strings.HasPrefix(out.String(), "web     d  ") {
+	if err = errors.Join(err, table(rows, false, false, &out)); err != nil || !strings.HasPrefix(out.String(), "web     d  ") {
+		t.Fatalf("%v\n%s", err, out.String())
+	}
+}
+
+func TestClustersThatAreAskedForAndSourcesAreTold(t *testing.T) {
+	text := strings.NewReplacer(`"update_available",`, `"source","update_available",`, `"",false`, `"team","",false`,
+		`"2.0",true`, `"","2.0",true`).Replace(listed)
+	rows, err := appendRows(nil, text)
+	wanted := "NAME    CLUSTER  NAMESPACE  REVISION  UPDATED               STATUS    CHART      APP VERSION  SOURCE  UPDATE\n" +
+		"web     c        n          12        2026-11-30T05:00:00Z  deployed  nginx-1.0               team\n" +
+		"longer  c        n          3         2026-11-30T05:00:00Z  failed    nginx      2                    2.0 (deprecated)\n"
+	var out bytes.Buffer
+	if err = errors.Join(err, table(rows, true, true, &out)); err != nil || out.String() != wanted {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
 }
@@ -62,7 +75,7 @@ func TestATableOfWhatIsNotInstalledOrNotPlainIsThePythonPrograms(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", one.instead, err)
 		}
-		if err := table(rows, true, new(bytes.Buffer)); !errors.Is(err, errUnusual) {
+		if err := table(rows, true, false, new(bytes.Buffer)); !errors.Is(err, errUnusual) {
 			t.Errorf("%s in place of %s: %v", one.instead, one.in, err)
 		}
 	}
@@ -74,7 +87,7 @@ func BenchmarkATableOfThousandRows(b *testing.B) {
 	text := head + `"rows":[` + strings.Repeat(one+",", 499) + one + "]}"
 	for b.Loop() {
 		rows, err := appendRows(nil, text)
-		if err = errors.Join(err, table(rows, true, new(bytes.Buffer))); err != nil {
+		if err = errors.Join(err, table(rows, true, false, new(bytes.Buffer))); err != nil {
 			b.Fatal(err)
 		}
 	}

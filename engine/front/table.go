@@ -18,23 +18,26 @@ const (
 
 var columns = []string{"NAME", "NAMESPACE", "REVISION", "UPDATED", "STATUS", "CHART", "APP VERSION"}
 
-// table writes the releases, or returns errUnusual if columns would have to be cut or a cell is not plain ASCII.
-func table(rows []row, headers bool, out *bytes.Buffer) error {
-	several, updates := false, false
+// table writes the releases, or returns errUnusual if columns would have to be cut or a cell is not plain ASCII. Clusters
+// are told if there are several, or if they are asked for.
+func table(rows []row, headers, clusters bool, out *bytes.Buffer) error {
+	sources, updates := false, false
 	for _, found := range rows {
-		several = several || found.clusterID != rows[0].clusterID
+		clusters = clusters || found.clusterID != rows[0].clusterID
+		sources = sources || found.source != ""
 		updates = updates || found.update != ""
 	}
 	lines := make([][]string, 0, len(rows)+1)
 	if headers {
-		lines = append(lines, withUpdate(withCluster(columns, "CLUSTER", several), "UPDATE", updates))
+		head := withCell(withCluster(columns, "CLUSTER", clusters), "SOURCE", sources)
+		lines = append(lines, withCell(head, "UPDATE", updates))
 	}
 	for _, found := range rows {
 		if found.revision == "0" || found.revision == "" {
 			return errUnusual // what never was installed has its own words
 		}
-		cells := withCluster(found.cells(), found.clusterName, several)
-		lines = append(lines, withUpdate(cells, updateOf(found.update, found.deprecated), updates))
+		cells := withCell(withCluster(found.cells(), found.clusterName, clusters), found.source, sources)
+		lines = append(lines, withCell(cells, updateOf(found.update, found.deprecated), updates))
 	}
 	return print(lines, out)
 }
@@ -76,18 +79,18 @@ func print(lines [][]string, out *bytes.Buffer) error {
 	return nil
 }
 
-func withCluster(cells []string, cluster string, several bool) []string {
-	if !several {
+func withCluster(cells []string, cluster string, shown bool) []string {
+	if !shown {
 		return cells
 	}
 	return slices.Insert(slices.Clone(cells), 1, cluster)
 }
 
-func withUpdate(cells []string, update string, shown bool) []string {
+func withCell(cells []string, cell string, shown bool) []string {
 	if !shown {
 		return cells
 	}
-	return append(slices.Clone(cells), update)
+	return append(slices.Clone(cells), cell)
 }
 
 func (found row) cells() []string {

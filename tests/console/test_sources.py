@@ -89,6 +89,9 @@ def test_a_chart_is_found_read_and_installed_in_the_version_that_was_chosen(
         f"webapp 1.0.0 (of source {source[0]})"
     )
     assert server.show(namespace, "sourced").json()["chart_version"] == "1.0.0"
+    page.goto(f"{person.home}/sources/{source[0]}")
+    page.get_by_text("Remove this source").click()
+    expect(page.locator("#delete")).to_contain_text(re.compile("made from its charts: .*sourced"))
 
 
 def test_a_source_that_fails_says_why_and_shows_what_it_had(person: Visit):

@@ -111,10 +111,20 @@ def test_a_release_keeps_its_source_when_the_password_is_another(
         listed = server.send("GET", f"/api/v1/releases?source={name}").json()
         assert [(one["namespace"], one["name"]) for one in listed] == [(namespace, "web")]
         assert server.send("GET", "/api/v1/releases?source=another").json() == []
-        removed = server.command("source", "remove", name).stdout
-        assert removed.startswith(f"source {name} was removed; 1 release made from its charts run")
-        assert f"/{namespace}/web" in removed
+        told_before_it_is_removed(server, name, place=f"/{namespace}/web")
     assert server.send("GET", release.path).json()["source"] == ""
+
+
+def told_before_it_is_removed(server: RunningServer, name: str, *, place: str) -> None:
+    listed = server.command("list", "--source", name, "-A", "--no-headers").stdout.split()
+    assert (listed[0], listed.count(name)) == ("web", 1)
+    assert "\nRELEASES: 1: " in server.command("source", "show", name).stdout
+    before = server.command("source", "remove", name, "--dry-run").stdout
+    assert before.startswith("1 release made from its charts run on, without a source and updates until")
+    assert f"{place}\n" in before
+    assert before.endswith(f"\ndry run: source {name} was not removed\n")
+    removed = server.command("source", "remove", name).stdout
+    assert removed == before.replace(f"dry run: source {name} was not removed", f"source {name} was removed")
 
 
 def test_what_was_refused_is_found_in_the_audit_by_the_name_of_the_source(server: RunningServer, repo: Repository):

@@ -166,8 +166,11 @@ def test_the_command_line_tells_it(sourced: Sourced, tmp_path: Path):
 
     server.wait_until_listed(seconds=90)
     listed = told("list", *place)
-    assert listed.splitlines()[0].split()[-1] == "UPDATE"
-    assert listed.splitlines()[1].split()[-1] == "1.2.0"
+    assert listed.splitlines()[0].split()[-2:] == ["SOURCE", "UPDATE"]
+    assert listed.splitlines()[1].split()[-2:] == [sourced.name, "1.2.0"]
+    assert "CLUSTER" not in listed
+    everywhere = told("list", *place, "--all-clusters").splitlines()
+    assert (everywhere[0].split()[1], len(everywhere)) == ("CLUSTER", 2)
     assert told("list", "--update-available", *place) == listed
     status = told("status", "web", *place, "--cluster", server.cluster_id)
     assert f"UPDATE AVAILABLE: 1.2.0, of source {sourced.name}\n" in status
@@ -175,7 +178,7 @@ def test_the_command_line_tells_it(sourced: Sourced, tmp_path: Path):
     assert "3.0.0 (deprecated)" in told("list", *place)
     assert "3.0.0 (deprecated)" in told("status", "web", *place, "--cluster", server.cluster_id)
     sourced.offer("1.0.0")
-    assert told("list", *place).splitlines()[0].split()[-1] == "VERSION"
+    assert told("list", *place).splitlines()[0].split()[-1] == "SOURCE"
     none = server.command("list", "--update-available", *place)  # the small one hands this over
     assert ("web" in none.stdout, none.returncode) == (False, 0)
     assert "update" in none.stderr

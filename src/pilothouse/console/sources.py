@@ -21,6 +21,7 @@ from pilothouse.http.errors import Refusal
 from pilothouse.http.requests import request_id_of, service_of
 from pilothouse.services.charts.signatures import MOST_BYTES
 from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.releases.project_list import ProjectPage, ProjectReleases
 from pilothouse.services.sources.pull import ChartPulls, SourceReference
 from pilothouse.services.sources.records import (
     AddSource,
@@ -31,8 +32,11 @@ from pilothouse.services.sources.records import (
     VerificationKind,
 )
 from pilothouse.services.sources.sources import FoundChart, Sources
+from pilothouse.store.release_lists import ReleaseFilter, ReleaseItem, ReleaseSort
 
 _PAGE: Final = 50
+#: Releases that are named where their source may be removed.
+_NAMED: Final = 5
 _SOURCE: Final = "/sources/{source}"
 #: As the API takes them.
 _LONGEST: Final = {"url": 2000, "username": 256, "password": 16 * 1024, "ca": 256 * 1024}
@@ -187,11 +191,12 @@ async def _show(
     faults: Faults = NO_FAULTS,
     typed: Fields | None = None,
 ) -> Response:
-    caller = caller_of(request)
+    caller, partial_page = caller_of(request), is_partial(request)
     source = await service_of(request, Sources).show(caller, request.path_params["source"])
     return await page(
         request,
-        "source_charts.html" if is_partial(request) else "source.html",
+        "source_charts.html" if partial_page else "source.html",
+        losing=None if partial_page else await _losing(request, source.name),
         refused=refused,
         part=part,
         faults=faults if faults.text else _tell_part(refused, part),
@@ -200,6 +205,19 @@ async def _show(
         typed=_still_typed(typed or {}),
         source=source,
         **await _search(request, source.id, at=source_path(caller, source.name)),
+    )
+
+
+async def _losing(request: Request, name: str) -> ProjectPage[ReleaseItem] | None:
+    """Return the first releases of the source and their number; None for who may not list them."""
+    caller = caller_of(request)
+    if not (caller.may("cce:source:delete") and caller.may("cce:source:list")):
+        return None
+    if not caller.may_somewhere("cce:release:list"):
+        return None
+    order = ReleaseSort("cluster")
+    return await service_of(request, ProjectReleases).list_releases(
+        caller, ReleaseFilter(source=name), sort=order, limit=_NAMED, totals=True
     )
 
 

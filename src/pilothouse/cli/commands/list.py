@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 import orjson
 import typer
 
+from pilothouse.cli.completion import complete_sources
 from pilothouse.cli.connection import AllClusters, cluster_to_list, session_of, tell_limit
 from pilothouse.cli.exits import UsageError
 from pilothouse.cli.output import As, Output, print_answer, print_lines, print_rows
@@ -19,9 +20,11 @@ from pilothouse.states import ReleaseStatus
 
 _PAGE: Final = 500  # the most that one answer holds
 _COLUMNS: Final = ("NAME", "NAMESPACE", "REVISION", "UPDATED", "STATUS", "CHART", "APP VERSION")
-_LEAST: Final = ("APP VERSION", "REVISION", "UPDATED", "CHART", "UPDATE", "NAMESPACE", "CLUSTER", "STATUS")
+_LEAST: Final = ("APP VERSION", "REVISION", "UPDATED", "SOURCE", "CHART", "UPDATE", "NAMESPACE", "CLUSTER", "STATUS")
 #: Name and cluster are always there.
-_SHOWN: Final = "revision,updated_at,status,chart_name,chart_version,app_version,update_available,update_deprecated"
+_SHOWN: Final = (
+    "revision,updated_at,status,chart_name,chart_version,app_version,source,update_available,update_deprecated"
+)
 #: Sources that are named where no update is known.
 _NAMED: Final = 5
 _PENDING: Final = (
@@ -33,6 +36,9 @@ _Pattern = Annotated[
     str, typer.Option("--filter", "-f", metavar="REGEX", help="List names that match the regular expression.")
 ]
 _Uninstalled = Annotated[bool, typer.Option("--uninstalled", help="List uninstalled ones whose history is kept.")]
+_OfSource = Annotated[
+    str, typer.Option("--source", help="List those whose chart is of this source.", autocompletion=complete_sources)
+]
 _Updatable = Annotated[
     bool, typer.Option("--update-available", help="List those for whose chart its source has a newer version.")
 ]
@@ -56,6 +62,7 @@ def list_releases(
     superseded: Annotated[bool, typer.Option("--superseded", help="List superseded ones.")] = False,
     uninstalled: _Uninstalled = False,
     uninstalling: Annotated[bool, typer.Option("--uninstalling", help="List those being uninstalled.")] = False,
+    source: _OfSource = "",
     updatable: _Updatable = False,
     output: As = Output.TABLE,
 ) -> None:
@@ -77,13 +84,14 @@ def list_releases(
         "namespace": "" if everywhere else session.namespace,
         "status": ",".join(status for status, wanted in statuses.items() if wanted),
         "name": pattern if re.fullmatch("[a-z0-9-]+", pattern) else "",
+        "source": source,
         "update_available": "true" if updatable else "",
         "sort": f"{'-' if reverse else ''}{'updated' if by_date else 'name'}",
         "fields": "name" if short else _SHOWN if output is Output.TABLE else "",
     }
     found = _matching(_pages(session.client, query), pattern)
     rows = list(islice(found, offset, offset + most if most > 0 else None))
-    _print(rows, output, short=short, headers=not no_headers)
+    _print(rows, output, short=short, headers=not no_headers, clusters=all_clusters)
     if everywhere and output is Output.TABLE and not short:
         tell_limit(context, cluster)
     if most > 0 and next(found, None) is not None:
@@ -133,14 +141,15 @@ def _matching(rows: Iterator[dict[str, Any]], pattern: str) -> Iterator[dict[str
     return (row for row in rows if wanted.search(row["name"]))
 
 
-def _print(rows: list[dict[str, Any]], output: Output, *, short: bool, headers: bool) -> None:
+def _print(rows: list[dict[str, Any]], output: Output, *, short: bool, headers: bool, clusters: bool) -> None:
     if output is not Output.TABLE:
         print_answer([row["name"] if short else _for_programs(row) for row in rows], output)
     elif short:
         print_lines(row["name"] for row in rows)
     else:
         several = len({row["cluster_id"] for row in rows}) > 1
-        columns = (_COLUMNS[0], "CLUSTER", *_COLUMNS[1:]) if several else _COLUMNS
+        columns = (_COLUMNS[0], "CLUSTER", *_COLUMNS[1:]) if several or clusters else _COLUMNS
+        columns = (*columns, "SOURCE") if any(row["source"] for row in rows) else columns
         columns = (*columns, "UPDATE") if any(row["update_available"] for row in rows) else columns
         print_rows([_for_people(row) for row in rows], columns, output, headers=headers, least=_LEAST)
 
@@ -175,5 +184,6 @@ def _for_people(row: dict[str, Any]) -> dict[str, Any]:
         "STATUS": row["status"] if row["revision"] else f"{row['status']} (not installed)",
         "CHART": chart_of(row),
         "APP VERSION": row["app_version"],
+        "SOURCE": row["source"],
         "UPDATE": update_of(row),
     }

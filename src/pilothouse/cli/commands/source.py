@@ -87,6 +87,7 @@ def add(
     client = client_of(context)
     made = client.call("POST", "/api/v1/sources", body=body)
     print_rows([made], _COLUMNS, output, single=True)
+    _warn_of_keys(made)
     if not client.call("GET", f"{_path(made['id'])}/charts?devel=true&limit=1"):
         echo(f"no chart is known there yet; one of a registry is asked for by its name, as {name}/NAME", err=True)
 
@@ -175,6 +176,9 @@ def show(context: typer.Context, source: SourceName, output: As = Output.TABLE) 
     found = client_of(context).call("GET", _path(source))
     if output is Output.TABLE:
         print_lines(_lines(found))
+        count, names = _made_of(client_of(context), found["name"])
+        if count is not None:
+            echo(f"RELEASES: {count}{f': {names}' if count else ''}")
     else:
         print_answer(found, output)
 
@@ -204,34 +208,50 @@ def sync(context: typer.Context, source: SourceName, output: As = Output.TABLE) 
 
 
 @app.command("remove")
-def remove(context: typer.Context, source: SourceName) -> None:
+def remove(
+    context: typer.Context,
+    source: SourceName,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print which releases use it.")] = False,
+) -> None:
     """Remove a source and what was pulled from it. Releases made from its charts run on, without its updates.
 
+    They are named first. Adding it again does not give it back to them.
     To change its password, authorities or keys: pilothouse source update
     """
     client = client_of(context)
     name = client.call("GET", _path(source))["name"]
-    left = _made_of(client, name)
+    echo(_lost(*_made_of(client, name)))
+    if dry_run:
+        echo(f"dry run: source {name} was not removed")
+        return
     client.call("DELETE", _path(source))
-    echo(f"source {name} was removed; {left}")
+    echo(f"source {name} was removed")
 
 
-def _made_of(client: Client, source: str) -> str:
-    """Return what becomes of the releases of the source, as far as they may be listed."""
+def _made_of(client: Client, source: str) -> tuple[int | None, str]:
+    """Return how many releases are of the source, and the first ones by name; None if they may not be listed."""
     try:
         query = {"source": source, "limit": _NAMED, "totals": "true", "fields": "name"}
         answer = client.get(f"/api/v1/releases?{urlencode(query)}")
     except ServerRefused:
-        return "releases made from its charts run on, and have no source and no updates until they are changed"
+        return None, ""
     rows = orjson.loads(answer.content)
     totals = answer.headers.get("X-Pilothouse-Totals", "")
     count = sum(int(one.partition("=")[2]) for one in totals.split(", ") if one)
-    if not count:
-        return "no release that you may list was made from its charts"
     names = ", ".join(f"{row['cluster_name']}/{row['namespace']}/{row['name']}" for row in rows)
+    return count, f"{names} and others" if count > len(rows) else names
+
+
+def _lost(count: int | None, names: str) -> str:
+    """Return what becomes of the releases of a source that is removed."""
+    if count is None:
+        return "releases made from its charts run on, and have no source and no updates until they are changed"
+    if not count:
+        return "no release that you may list is made from its charts"
     return (
         f"{count} {'release' if count == 1 else 'releases'} made from its charts run on, without a source and updates "
-        f"until a chart of another source is installed: {names}{' and others' if count > len(rows) else ''}"
+        f"until a chart of a source is installed, which may be the same one, added again: {names}"
     )
 
 
