@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx2
 import pytest
 
 from tests.support.chart_sources import Repository, added, repository
@@ -19,7 +20,7 @@ from tests.support.tenants import add_tenant
 from tests.support.wire import assert_error
 from tools.localcluster.cluster import RunningCluster
 
-INVALID = (400, "CCE.01400001")
+INVALID, MOVED = (400, "CCE.01400001"), (409, "CCE.01409003")
 SIGNER, OTHER = pgp_key("signer"), pgp_key("other")
 BY_SIGNER = {"kind": "pgp", "keys": SIGNER.public}
 
@@ -143,6 +144,24 @@ def test_what_is_refused_is_told_by_the_commands(offering: Offering):
     offering.offer("1.2.0", SIGNER)
     assert offering.offered(sync=True) == ("1.2.0", ["1.1.0"])
     assert offering.release.get()["update_refused"] == "", "what is newer than it is offered"
+
+
+def test_a_plan_tells_that_the_signature_of_its_chart_counts_no_more(offering: Offering):
+    def applied(version: str, *, keys: PgpKey) -> httpx2.Response:
+        """Return what an application of a plan is told after the source has got the keys."""
+        chart = {"source": offering.name, "name": "webapp", "version": version}
+        plan = offering.release.send("POST", "/plan", {"deploy": {"chart": chart}}).json()
+        offering.call("PATCH", "", {"verification": {"kind": "pgp", "keys": keys.public}})
+        path = f"/api/v1/plans/{plan['id']}/apply"
+        return offering.release.server.send("POST", path, json_body={"digest": plan["digest"]})
+
+    signed_by = f"chart webapp 1.0.0 was signed by {SIGNER.user} ({SIGNER.fingerprint})"
+    assert_error(applied("1.0.0", keys=OTHER), *MOVED, f"{signed_by}, which is not trusted any more; plan again")
+    offering.call("PATCH", "", {"verification": {"kind": "none"}})
+    offering.offer("1.1.0", OTHER)
+    offering.call("POST", "/sync")
+    told = f"source '{offering.name}' has got keys since the plan was made, and it is not known that one of them has signed"
+    assert_error(applied("1.1.0", keys=SIGNER), *MOVED, f"{told} chart webapp 1.1.0; plan again")
 
 
 def test_what_the_project_would_refuse_is_no_update(

@@ -18,7 +18,7 @@ from tests.support.fake_api_servers import certificate
 from tests.support.own_releases import OwnRelease
 from tests.support.releases import HelmCommand
 from tests.support.servers import RunningServer
-from tests.support.signing import pgp_key, signed
+from tests.support.signing import pgp_key, revoked, signed
 from tests.support.supervised import until
 from tests.support.users import add_person
 from tests.support.wire import assert_error
@@ -240,6 +240,22 @@ def test_the_audit_tells_that_verification_was_turned_off(server: RunningServer,
         f"keys of pgp: trusts {OTHER.fingerprint} from now on; no longer {SIGNER.fingerprint}",
         "verification turned off (it was pgp)",
     ]
+
+
+def test_keys_that_cannot_sign_are_told_when_they_are_given(server: RunningServer, repo: Repository, tmp_path: Path):
+    (tmp_path / "revoked.asc").write_text(revoked(SIGNER))
+    (tmp_path / "ca.pem").write_text(repo.ca)
+    name, keys = body(repo)["name"], ("--verify", "pgp", "--keys", "revoked.asc")
+    add = ("source", "add", name, repo.url, "--ca-file", "ca.pem", "--sync-seconds", "0")
+    told = f"none of these keys can sign, so no chart of {name} will be taken: {SIGNER.fingerprint} revoked\n"
+    try:
+        for words in ((*add, *keys), ("source", "update", name, *keys)):
+            done = server.command(*words, folder=tmp_path)
+            assert (done.returncode, done.stderr) == (0, told)
+        nothing = server.command("source", "update", name, "--ca", "ca.pem", folder=tmp_path)
+        assert "--ca is the authority of the Pilothouse server" in nothing.stderr
+    finally:
+        server.command("source", "remove", name)
 
 
 def test_with_other_keys_what_was_pulled_is_verified_again(

@@ -41,6 +41,17 @@ def completed(server: RunningServer, chart: str) -> list[str]:
     return server.command(variables=words).stdout.split()
 
 
+def two_of_one_address(server: RunningServer, name: str, address: str, trusted: tuple[str, ...], folder: Path) -> None:
+    other = f"{name}-too"
+    made = server.command("source", "add", other, address, *trusted, folder=folder)
+    told = f"{name}, {other} have one address: {address}/CHART names none of them; type {other}/CHART\n"
+    assert (made.returncode, made.stderr) == (0, told)
+    shown = server.command("show", "values", f"{address}/webapp:1.0.0")
+    assert server.command("source", "remove", other).returncode == 0
+    named = f"name one of {name}, {other}, as {name}/webapp"
+    assert f"2 sources of this project have the address {address}: {named}" in shown.stderr
+
+
 def test_charts_of_a_repository_and_of_a_registry(server: RunningServer, tmp_path: Path):
     def run(*arguments: str) -> str:
         done = server.command(*arguments, folder=tmp_path)
@@ -84,12 +95,14 @@ def test_charts_of_a_repository_and_of_a_registry(server: RunningServer, tmp_pat
         try:
             assert run("show", "values", f"{address}/webapp@1.0.0") == run("show", "values", f"{name}/webapp:1.0.0")
             assert run("show", "values", f"{address}/webapp:1.0.0") == run("show", "values", f"{name}/webapp")
-            run("source", "add", f"{name}-too", address, *trusted)
             (known,) = json.loads(run("search", "webapp", "--source", name, "-o", "json"))
             assert (known["description"], known["app_version"]) == ("a web app", "7.0")
-            two = server.command("show", "values", f"{address}/webapp:1.0.0")
-            run("source", "remove", f"{name}-too")
-            assert f"2 sources of this project have the address {address}: name one of {name}, {name}-too" in two.stderr
+            two_of_one_address(server, name, address, trusted, tmp_path)
+            assert json.loads(run("source", "show", address, "-o", "json"))["name"] == name
+            below = server.command("chart", "push", "web@1.0.0", f"{address}/webapp")
+            assert f"charts of source {name} lie in {address}, each under its own name: name that" in below.stderr
+            unknown = server.command("source", "show", "https://localhost:1/other")
+            assert "no source of this project has the address https://localhost:1/other" in unknown.stderr
             untrusted = server.command("source", "update", name, "--system-ca")
             assert "name a file with the authority that signed it by --ca-file" in untrusted.stderr
         finally:

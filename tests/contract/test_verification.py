@@ -92,6 +92,7 @@ def test_a_chart_of_a_repository_is_verified_and_its_signer_shown_with_every_rel
             "signed_digest": digest,
             "source": body["name"],
             "of_revision": False,
+            "key_trusted": True,
             "trusted": True,
         }
         release.ended(release.send("PUT", "", {"chart": {"source": source, "name": "webapp"}}))
@@ -112,9 +113,13 @@ def test_a_chart_of_a_repository_is_verified_and_its_signer_shown_with_every_rel
         assert (taken_over["signed_digest"], taken_over["of_revision"], taken_over["trusted"]) == (digest, True, False)
         status = server.command("status", release.name, "-n", release.namespace)
         assert (
-            "VERIFIED: not itself: packed from a revision of this release, whose chart was pgp, signed by"
-            in status.stdout
+            "VERIFIED: not itself: packed from a revision of this release, whose chart was verified: pgp, signed by "
+            f"{SIGNER.user} ({SIGNER.fingerprint})\n" in status.stdout
         )
+        changed = {"kind": "pgp", "keys": pgp_key("other").public}
+        assert server.send("PATCH", f"/api/v1/sources/{source}", json_body={"verification": changed}).status_code == 200
+        status = server.command("status", release.name, "-n", release.namespace)
+        assert f"({SIGNER.fingerprint}), which is not trusted any more\n" in status.stdout
         release.ended(release.send("POST", "/rollback", {"revision": 1}))
     left = release.get()["verification"]
     assert (left["source"], left["trusted"]) == (body["name"], False), "a source that is gone is not trusted"

@@ -87,7 +87,15 @@ class Client:
         except ValueError:  # no number, or too large
             usable = False
         if not usable:
-            raise UsageError(f"--url: {url!r} must start with http:// or https://, then a host and perhaps a port")
+            hint = ""
+            if url.startswith("oci://"):
+                hint = (
+                    ". It is that of the Pilothouse server; the address of a chart source cannot be changed: remove "
+                    "the source, and add it again"
+                )
+            raise UsageError(
+                f"--url: {url!r} must start with http:// or https://, then a host and perhaps a port{hint}"
+            )
         self.credentials = credentials
         self._ca = ca
         self._project = project

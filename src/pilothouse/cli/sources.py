@@ -32,15 +32,20 @@ def source_reference(context: typer.Context, chart: str, *, version: str = "") -
         raise UsageError(f"{chart}: name a version, {place}/{name}:VERSION; its digest is kept with what is chosen")
     if separator and version and named != version:
         raise UsageError(f"{chart}: --version {version} is another version; give one of them")
-    source = _find_registry(context, place) if chart.startswith(OCI) else place
+    source = _find_source(context, place, chart=name) if chart.startswith(OCI) else place
     if "/" in source:
-        raise UsageError(f"{chart}: a chart of a source is SOURCE/NAME; a path on this machine begins with ./")
+        raise UsageError(
+            f"{chart}: a chart of a source is SOURCE/NAME, where the source has the address of the chart's folder; a "
+            "path on this machine begins with ./"
+        )
     return {"source": source, "name": name, **({"version": wanted} if wanted else {})}
 
 
 def source_of(context: typer.Context, target: str) -> str:
     """Return the source of that address, by its id, or of that name; raise InvalidRequest for another address."""
-    return _find_registry(context, target.rstrip("/")) if "://" in target else target
+    if "://" not in target and "/" in target:
+        raise UsageError(f"{target!r} is not the name of a source ('pilothouse source list')")
+    return _find_source(context, target.rstrip("/")) if "://" in target else target
 
 
 def pulled_id(context: typer.Context, chart: str, *, version: str = "") -> str:
@@ -59,15 +64,24 @@ def read_text(file: Path, option: str) -> str:
         raise UsageError(f"{option}: {file} is not a text, such as PEM or what 'gpg --armor' exports") from error
 
 
-def _find_registry(context: typer.Context, url: str) -> str:
+def _find_source(context: typer.Context, url: str, *, chart: str = "") -> str:
+    """Return the id of the only source with that address; ``chart``: the name of what is wanted of it."""
     rows: list[dict[str, Any]] = client_of(context).call("GET", "/api/v1/sources")
     found = [row for row in rows if row["url"] == url]
     if len(found) > 1:
         names = ", ".join(row["name"] for row in found)
-        raise InvalidRequest(f"{len(found)} sources of this project have the address {url}: name one of {names}")
-    if not found:
+        way = f", as {found[0]['name']}/{chart}" if chart else ""
+        raise InvalidRequest(f"{len(found)} sources of this project have the address {url}: name one of {names}{way}")
+    if found:
+        return str(found[0]["id"])
+    above = [row for row in rows if url.startswith(f"{row['url']}/")]
+    if above and not chart:  # such as a chart's own address
+        nearest = max(above, key=lambda row: len(row["url"]))
         raise InvalidRequest(
-            f"no source of this project has the address {url}; type 'pilothouse source add NAME {url}', or name "
-            "another source ('pilothouse source list')"
+            f"no source of this project has the address {url}; charts of source {nearest['name']} lie in "
+            f"{nearest['url']}, each under its own name: name that"
         )
-    return str(found[0]["id"])
+    raise InvalidRequest(
+        f"no source of this project has the address {url}; type 'pilothouse source add NAME {url}', or name "
+        "another source ('pilothouse source list')"
+    )

@@ -21,7 +21,7 @@ _UNMISTAKABLE: Final = (
 )
 _OPTION: Final = re.compile(rf"(?<![\w./'\"-])(?:options\.([a-z_]+)|({'|'.join(_UNMISTAKABLE)}))\b")
 #: What forms and bodies about charts are told to hold.
-_PARAMETER: Final = re.compile(r'parameters \{"(override|skip_lint)": true\}|(?<=\bset )(replace)\b')
+_PARAMETER: Final = re.compile(r'parameters \{"(override|skip_lint)": true\}')
 _CONFLICT: Final = re.compile(r"Apply failed with \d+ conflicts?")
 _UNLOCK: Final = re.compile(r"POST /api/v1/clusters/[\w-]+/unlock")
 _RELEASE: Final = re.compile(r"/clusters/([^/]+)/namespaces/([^/]+)/releases/([^/?]+)")
@@ -33,6 +33,7 @@ _PHRASES: Final = {
     "its history lists those that it has": "'pilothouse history NAME' lists them",
     "its history lists others": "'pilothouse history NAME' lists others",
     "synchronise it for newer ones": "'pilothouse source sync NAME' asks it for newer ones",
+    "set replace to": "add --replace to",
 }
 #: A layer of values with the flag or file that it came from, which says enough.
 _LAYER: Final = re.compile(r"(?<![\w.])values\[\d+\] \(([^()]+)\)")
@@ -65,7 +66,7 @@ def reword(text: str, *, about: str = "") -> str:
     text = _UNLOCK.sub(lambda _: _unlock(about), text)
     text = _FIELD.sub(lambda found: f"{_TYPED[found[1]]}: ", _LAYER.sub(r"\1", text))
     text = _OPTION.sub(lambda found: _flag(found[1] or found[2]), text)
-    text = _PARAMETER.sub(lambda found: _flag(found[1] or found[2]), text)
+    text = _PARAMETER.sub(lambda found: _flag(found[1]), text)
     for phrase, typed in _PHRASES.items():
         text = text.replace(phrase, typed)
     if _NO_TEXT.search(text):

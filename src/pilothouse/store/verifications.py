@@ -41,12 +41,13 @@ class VerificationRow(NewVerification):
     """A verification, and when it was made.
 
     ``of_revision``: it is of another archive, from whose release this one was taken, and proves nothing of this one.
-    ``trusted``: it is of this one, and its key is still one that the project trusts.
+    ``key_trusted``: its key is still one that the project trusts. ``trusted``: that, and it is of this one.
     """
 
     digest: str
     verified_at: datetime
     of_revision: bool
+    key_trusted: bool
     trusted: bool
 
 
@@ -187,11 +188,11 @@ _LIST_SOURCES = (
     .order_by(chart_sources.c.name)
 )
 _SIGNED = ("kind", "fingerprint", "signing_key", "signed_by", "signed_at", "signed_digest", "source", "provenance")
-_TRUSTED = and_(~chart_verifications.c.of_revision, is_trusted(chart_verifications.c.signing_key, _OF_PROJECT)).label(
-    "trusted"
-)
+_KEY_TRUSTED = is_trusted(chart_verifications.c.signing_key, _OF_PROJECT)
+_TRUSTED = and_(~chart_verifications.c.of_revision, _KEY_TRUSTED).label("trusted")
 _FIND = (
-    select(*(chart_verifications.c[name] for name in (*_SIGNED, "digest", "verified_at", "of_revision")), _TRUSTED)
+    select(*(chart_verifications.c[name] for name in (*_SIGNED, "digest", "verified_at", "of_revision")))
+    .add_columns(_KEY_TRUSTED.label("key_trusted"), _TRUSTED)
     .where(chart_verifications.c.project_id == _OF_PROJECT, chart_verifications.c.digest == bindparam("of_digest"))
     .order_by(_TRUSTED.desc(), chart_verifications.c.verified_at.desc())
     .limit(1)

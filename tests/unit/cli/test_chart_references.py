@@ -6,6 +6,7 @@ import pytest
 import typer
 
 from pilothouse.cli import local_charts
+from pilothouse.cli.client import Client, Credentials
 from pilothouse.cli.exits import UsageError
 from pilothouse.cli.sources import source_reference
 
@@ -33,6 +34,16 @@ def test_a_digest_is_no_version(digest: str):
 def test_two_versions_contradict_each_other():
     with pytest.raises(UsageError, match="is another version"):
         source_reference(NO_CONTEXT, "team/web:1.0.0", version="2.0.0")
+
+
+def test_a_chart_in_a_folder_below_takes_a_source_with_that_folder():
+    with pytest.raises(UsageError, match=r"where the source has the address of the chart's folder"):
+        source_reference(NO_CONTEXT, "root/team/web")
+
+
+def test_the_address_of_a_source_is_not_that_of_the_server():
+    with pytest.raises(UsageError, match=r"the address of a chart source cannot be changed: remove the source"):
+        Client("oci://host.test/team", credentials=Credentials())
 
 
 @pytest.mark.parametrize("chart", ["https://host.test/folder/api-0.1.0.tgz", "http://host.test/folder/api"])

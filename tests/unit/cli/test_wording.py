@@ -50,7 +50,7 @@ PLAN: dict[str, Any] = {
         ("at '/force_conflicts': got string", "at '/force_conflicts': got string"),
         ("ConfigMap 'a.force_replace'", "ConfigMap 'a.force_replace'"),
         ("parameters.create_namespace", "parameters.create_namespace"),
-        ("or set replace to put this one in its place", "or set --replace to put this one in its place"),
+        ("or set replace to put this one in its place", "or add --replace to put this one in its place"),
         ('upload it with parameters {"override": true} to', "upload it with --override to"),
         ('(parameters {"skip_lint": true} stores it)', "(--skip-lint stores it)"),
         ("it was set replaced", "it was set replaced"),

@@ -23,7 +23,7 @@ class VerificationView(View):
     `signed_digest`: of what was signed, which is the archive, or its manifest in a registry. `source`: from where it
     came; empty if it was uploaded. `of_revision`: the chart was taken from a revision of the release and not verified
     itself: who may write to the cluster may have changed it. What is told is of the archive that was installed there.
-    `trusted`: it was verified itself, and the key is still one that the project trusts.
+    `key_trusted`: the key is still one that the project trusts; `trusted`: that, and it was verified itself.
     """
 
     kind: Literal["pgp", "cosign"]
@@ -35,6 +35,7 @@ class VerificationView(View):
     source: str
     verified_at: Seconds
     of_revision: bool
+    key_trusted: bool
     trusted: bool
 
 

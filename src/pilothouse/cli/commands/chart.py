@@ -178,7 +178,9 @@ def push(
     else:
         body = {"chart": reference_of(context, chart, version=version), "replace": replace}
         row = client_of(context).call("POST", f"/api/v1/sources/{source}/charts", body=body)
-    print_rows([row], ("reference", "manifest_digest", "created"), output, single=True)
+    if output is Output.TABLE:
+        row = {**row, "pushed": "yes" if row["created"] else "no: the registry had it already, and nothing was sent"}
+    print_rows([row], ("reference", "manifest_digest", "pushed"), output, single=True)
 
 
 def _push_file(context: typer.Context, path: Path, source: str, *, replace: bool) -> dict[str, Any]:

@@ -15,10 +15,10 @@ from pilothouse.cli.commands.list import time_of
 from pilothouse.cli.completion import complete_sources
 from pilothouse.cli.connection import client_of
 from pilothouse.cli.exits import UsageError
-from pilothouse.cli.groups import connected_group
+from pilothouse.cli.groups import connected_group, connection_options_of
 from pilothouse.cli.output import As, Output, print_answer, print_lines, print_rows
 from pilothouse.cli.passwords import FromStdin, ask
-from pilothouse.cli.sources import OCI, read_text
+from pilothouse.cli.sources import OCI, read_text, source_of
 from pilothouse.cli.terminal import echo
 
 app = connected_group("Chart sources: OCI registries and HTTP repositories.")
@@ -37,7 +37,7 @@ class Verify(StrEnum):
 
 
 SourceName = Annotated[
-    str, typer.Argument(metavar="SOURCE", help="Name or id of the source.", autocompletion=complete_sources)
+    str, typer.Argument(metavar="SOURCE", help="Name, id or address of the source.", autocompletion=complete_sources)
 ]
 
 
@@ -88,7 +88,13 @@ def add(
     made = client.call("POST", "/api/v1/sources", body=body)
     print_rows([made], _COLUMNS, output, single=True)
     _warn_of_keys(made)
-    if not client.call("GET", f"{_path(made['id'])}/charts?devel=true&limit=1"):
+    others = [row["name"] for row in client.call("GET", "/api/v1/sources") if row["url"] == made["url"]]
+    if made["kind"] == "oci" and len(others) > 1:
+        echo(
+            f"{', '.join(others)} have one address: {made['url']}/CHART names none of them; type {name}/CHART",
+            err=True,
+        )
+    if not client.call("GET", f"{_path(context, made['id'])}/charts?devel=true&limit=1"):
         echo(f"no chart is known there yet; one of a registry is asked for by its name, as {name}/NAME", err=True)
 
 
@@ -121,7 +127,7 @@ def update(
     if system_ca and ca_file is not None:
         raise UsageError("--system-ca: it goes without --ca-file")
     client = client_of(context)
-    known = client.call("GET", _path(source))
+    known = client.call("GET", _path(context, source))
     if keys is not None and verify is None:
         verify = Verify(known["verification"])
     credentials = {"username": "", "password": ""} if anonymous else None
@@ -138,8 +144,13 @@ def update(
     }
     given = {name: value for name, value in body.items() if value is not None}
     if not given:
-        raise UsageError("nothing to change: name --username, --password-stdin, --ca-file, --verify or others")
-    changed = client.call("PATCH", _path(known["id"]), body=given)
+        own = (
+            "; --ca is the authority of the Pilothouse server"
+            if connection_options_of(context).get("authority")
+            else ""
+        )
+        raise UsageError(f"nothing to change: name --username, --password-stdin, --ca-file, --verify or others{own}")
+    changed = client.call("PATCH", _path(context, known["id"]), body=given)
     print_rows([changed], _COLUMNS, output, single=True)
     _warn_of_keys(changed)
 
@@ -173,7 +184,7 @@ def list_all(context: typer.Context, output: As = Output.TABLE) -> None:
 @app.command("show")
 def show(context: typer.Context, source: SourceName, output: As = Output.TABLE) -> None:
     """Show one source: its address, user, authorities and keys, and when it was synchronised. Secrets are not shown."""
-    found = client_of(context).call("GET", _path(source))
+    found = client_of(context).call("GET", _path(context, source))
     if output is Output.TABLE:
         print_lines(_lines(found))
         count, names = _made_of(client_of(context), found["name"])
@@ -204,7 +215,7 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
 @app.command("sync")
 def sync(context: typer.Context, source: SourceName, output: As = Output.TABLE) -> None:
     """Synchronise a source now."""
-    print_rows([client_of(context).call("POST", f"{_path(source)}/sync")], _COLUMNS, output, single=True)
+    print_rows([client_of(context).call("POST", f"{_path(context, source)}/sync")], _COLUMNS, output, single=True)
 
 
 @app.command("remove")
@@ -220,12 +231,12 @@ def remove(
     To change its password, authorities or keys: pilothouse source update
     """
     client = client_of(context)
-    name = client.call("GET", _path(source))["name"]
+    name = client.call("GET", _path(context, source))["name"]
     echo(_lost(*_made_of(client, name)))
     if dry_run:
         echo(f"dry run: source {name} was not removed")
         return
-    client.call("DELETE", _path(source))
+    client.call("DELETE", _path(context, name))
     echo(f"source {name} was removed")
 
 
@@ -255,5 +266,5 @@ def _lost(count: int | None, names: str) -> str:
     )
 
 
-def _path(source: str) -> str:
-    return f"/api/v1/sources/{quote(source, safe='')}"
+def _path(context: typer.Context, source: str) -> str:
+    return f"/api/v1/sources/{quote(source_of(context, source), safe='')}"

@@ -85,9 +85,10 @@ DEPRECATED: Final = "WARNING: this chart is deprecated: its authors do not maint
 def signer_of(verified: dict[str, Any]) -> str:
     """Return who signed a chart, and with which key."""
     who = f"{verified['kind']}, signed by {verified['signed_by'] or 'the key'} ({verified['fingerprint']})"
+    who = who if verified["key_trusted"] else f"{who}, which is not trusted any more"
     if verified["of_revision"]:
-        return f"not itself: packed from a revision of this release, whose chart was {who}"
-    return who if verified["trusted"] else f"{who}, which is not trusted any more"
+        return f"not itself: packed from a revision of this release, whose chart was verified: {who}"
+    return who
 
 
 def _chart_lines(found: dict[str, Any]) -> Iterator[str]:

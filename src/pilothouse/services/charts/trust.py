@@ -11,6 +11,7 @@ from pilothouse.services.charts.signatures import Signatures, TrustedKeys, not_v
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import require_still
 from pilothouse.store import audit, chart_origins, sources, verifications
+from pilothouse.store.chart_origins import ChartOrigin
 from pilothouse.store.database import Database, Transaction, retry_conflicts
 from pilothouse.store.sources import SourceRow
 from pilothouse.store.verifications import NewVerification, SourceTrust, TrustRow, VerificationRow
@@ -141,6 +142,32 @@ class Trust:
         await self._signatures.verify_provenance(
             archive, chart, provenance, keys=keys, project_id=project_id, was="pushed"
         )
+
+
+@dataclass(frozen=True)
+class NamedChart:
+    """A chart as it was known, with name and version in ``name``, which may be gone."""
+
+    id: str
+    name: str
+    digest: str
+
+
+async def explain_gone(tx: Transaction, chart: NamedChart, *, is_there: bool, project_id: str) -> str:
+    """Return why the project has the chart no more with that digest; ``is_there``: it has it with another one."""
+    what = f"chart {chart.name}"
+    signed = None if is_there else await verifications.find(tx, project_id=project_id, digest=chart.digest)
+    if signed is not None and not signed.of_revision and not signed.key_trusted:
+        who = f"{signed.signed_by or 'the key'} ({signed.fingerprint})"
+        return f"{what} was signed by {who}, which is not trusted any more"
+    origin = ChartOrigin() if is_there else await chart_origins.find_origin(tx, chart.id, project_id=project_id)
+    source = await sources.find(tx, origin.source, project_id=project_id) if origin.source else None
+    if source is not None and source.verification != "none" and signed is None:
+        return (
+            f"source {source.name!r} has got keys since the plan was made, and it is not known that one of them has "
+            f"signed {what}"
+        )
+    return f"{what} was deleted or replaced since the plan was made"
 
 
 def list_keys(fingerprints: Sequence[str]) -> str:

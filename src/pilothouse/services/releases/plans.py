@@ -17,7 +17,7 @@ from pilothouse.kubernetes.helm_secrets import StoredRelease
 from pilothouse.kubernetes.kubeconfig import api_server
 from pilothouse.masking_thread import in_masking_thread
 from pilothouse.off_loop import off_loop
-from pilothouse.services.charts.trust import without_source
+from pilothouse.services.charts.trust import NamedChart, explain_gone, without_source
 from pilothouse.services.clusters import ClusterConnection, cluster_error_context
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.operations.idempotency import Key, SubmittedOperation
@@ -322,7 +322,10 @@ class Plans:
             chart = await self._keep_stored_chart(cluster, record, project_id=project_id)
         if operation["chart_digest"] and (chart is None or chart.digest != operation["chart_digest"]):
             what = f"{operation['chart_name']} {operation['chart_version']}"
-            raise PlanMoved(f"chart {what} was deleted or replaced since the plan was made; plan again")
+            planned, is_there = NamedChart(operation["chart_id"], what, operation["chart_digest"]), chart is not None
+            async with self._database.autocommit() as connection:
+                why = await explain_gone(connection, planned, is_there=is_there, project_id=project_id)
+            raise PlanMoved(f"{why}; plan again")
         return cluster
 
     async def _keep_stored_chart(self, cluster: ClusterConnection, record: PlanRecord, *, project_id: str) -> ChartRow:

@@ -302,7 +302,7 @@ def _as_chosen(wanted: _Wanted) -> str:
     """Return why no other version is taken in the place of one that is refused."""
     if wanted.asked.removeprefix("v") == wanted.version.removeprefix("v"):
         return ""
-    what = f"that fits {wanted.asked[:80]!r}" if wanted.asked else "that is no prerelease"
+    what = "that is no prerelease" if wanted.asked in ("", "*") else f"that fits {wanted.asked[:80]!r}"
     return f"; it is the newest {what}, and none is taken in its place: name the version if another one is meant"
 
 
