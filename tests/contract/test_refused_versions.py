@@ -160,8 +160,8 @@ def test_a_plan_tells_that_the_signature_of_its_chart_counts_no_more(offering: O
     offering.call("PATCH", "", {"verification": {"kind": "none"}})
     offering.offer("1.1.0", OTHER)
     offering.call("POST", "/sync")
-    told = f"source '{offering.name}' has got keys since the plan was made, and it is not known that one of them has signed"
-    assert_error(applied("1.1.0", keys=SIGNER), *MOVED, f"{told} chart webapp 1.1.0; plan again")
+    told = f"source '{offering.name}' has got keys since the plan was made, and it is not known that one of them has"
+    assert_error(applied("1.1.0", keys=SIGNER), *MOVED, f"{told} signed chart webapp 1.1.0; plan again")
 
 
 def test_what_the_project_would_refuse_is_no_update(

@@ -16,7 +16,7 @@ from pilothouse.services.charts.signatures import Signatures
 from pilothouse.services.charts.trust import ChangeTrust, ShownTrust, Trust
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.settings import EngineSettings
-from pilothouse.store import archives, charts, verifications
+from pilothouse.store import archives, chart_origins, charts, sources, verifications
 from pilothouse.store.charts import ChartContent
 from pilothouse.store.database import Database
 from pilothouse.store.operations import NewOperation
@@ -137,6 +137,37 @@ async def test_two_who_change_different_things_keep_each_others(database: Databa
         change = asyncio.create_task(service.change(caller, ChangeTrust(keys=""), request_id="r"))
         await is_blocked_by(database, own)
     assert await change == ShownTrust(False, "", [], [], [])
+
+
+_SOURCE = """
+WITH made AS (INSERT INTO chart_sources (id, project_id, name, kind, url) VALUES (:source, :project, 's', 'http', ''))
+INSERT INTO source_versions (source_id, name, version, order_key)
+VALUES (:source, 'web', '1.0.0', 'a~'), (:source, 'web', '1.1.0', 'b~')
+"""
+_ORIGIN = """
+INSERT INTO chart_origins (chart_id, source_id, name, version, order_key) VALUES (:source, :source, 'web', '1.0.0', 'a~')
+"""
+
+
+async def test_a_rule_waits_for_what_is_found_by_the_one_before(database: Database, caller: Caller, tmp_path: Path):
+    settings = EngineSettings.model_validate({})
+    service = Trust(database, Signatures(EnginePool(settings, state_dir=tmp_path), settings))
+    source = str(uuid.uuid4())
+    async with database.transaction() as tx:
+        for statement in (_SOURCE, _ORIGIN):
+            await tx.execute(text(statement), {"source": source, "project": caller.project_id})
+    for verified_only, newer in ((True, ("", "1.1.0")), (False, ("1.1.0", ""))):
+        async with database.transaction() as tx:  # as a synchronisation, which has what it writes of the rule from here
+            own = (await tx.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+            assert await sources.hold(tx, source)
+            change = ChangeTrust(verified_only=verified_only)
+            changing = asyncio.create_task(service.change(caller, change, request_id="r"))
+            await is_blocked_by(database, own)
+            await chart_origins.renew(tx, source)
+        await changing
+        async with database.autocommit() as connection:
+            found = await chart_origins.find_origin(connection, source, project_id=caller.project_id)
+        assert (found.newer_version, found.refused_version) == newer
 
 
 async def is_blocked_by(database: Database, pid: int) -> None:
