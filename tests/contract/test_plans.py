@@ -237,6 +237,18 @@ def test_plans_that_can_be_applied_are_listed_for_who_may_see_their_release(rele
     assert listed() == []
 
 
+def test_an_upgrade_to_an_older_chart_warns_of_that(release: Planned):
+    older, newer = (
+        uploaded(release.server, build_chart("backwards", version, templates=MAP, values={"text": "x"}))
+        for version in ("1.4.3", "2.0.0-rc.1")
+    )
+    release.applied(release.plan(newer))
+    assert release.plan(older)["warnings"] == [
+        "chart backwards 1.4.3 is older than the one of now: revision 1 has 2.0.0-rc.1"
+    ]
+    assert release.plan(newer)["warnings"] == []
+
+
 def test_a_chart_that_is_gone_is_told(release: Planned):
     chart = uploaded(
         release.server,

@@ -145,7 +145,8 @@ INSERT INTO source_versions (source_id, name, version, order_key)
 VALUES (:source, 'web', '1.0.0', 'a~'), (:source, 'web', '1.1.0', 'b~')
 """
 _ORIGIN = """
-INSERT INTO chart_origins (chart_id, source_id, name, version, order_key) VALUES (:source, :source, 'web', '1.0.0', 'a~')
+INSERT INTO chart_origins (chart_id, source_id, name, version, order_key)
+VALUES (:source, :source, 'web', '1.0.0', 'a~')
 """
 
 

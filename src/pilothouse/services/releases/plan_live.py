@@ -9,6 +9,7 @@ from pilothouse.chart_archive.charts import read_config, read_crds
 from pilothouse.chart_archive.documents import read_objects
 from pilothouse.errors import InvalidChart
 from pilothouse.kubernetes.client import ClusterClient
+from pilothouse.kubernetes.helm_secrets import StoredRelease
 from pilothouse.kubernetes.managed_fields import HELM
 from pilothouse.kubernetes.resources import manifest_objects
 from pilothouse.off_loop import off_loop
@@ -16,6 +17,7 @@ from pilothouse.services.releases.differences import Parsed, read_parts
 from pilothouse.services.releases.helm_error_hints import is_owned_by
 from pilothouse.services.releases.live_states import LiveState, LiveStates, ReleaseOwner, comparable
 from pilothouse.services.releases.plan_records import Comparison, LiveChange, PlanRecord, has_option
+from pilothouse.services.releases.versions import is_older
 from pilothouse.settings import ChartLimits
 from pilothouse.states import Action
 
@@ -138,6 +140,16 @@ def note_warnings(
     comparison.warnings = list(found)
     comparison.refusals = [text for text, kind in found.items() if kind == _REFUSED]
     comparison.chosen = [text for text, kind in found.items() if kind == _CHOSEN]
+
+
+def note_older(record: PlanRecord, comparison: Comparison, newest: StoredRelease | None) -> None:
+    """Note that an upgrade goes back to an older version of the chart, which Helm does without a word."""
+    name, version = record.operation["chart_name"], record.operation["chart_version"]
+    if record.action != Action.UPGRADE or newest is None or newest.chart_name != name:
+        return
+    if is_older(version, newest.chart_version):
+        had = f"revision {newest.revision} has {newest.chart_version}"
+        comparison.warnings.append(f"chart {name} {version} is older than the one of now: {had}")
 
 
 def note_conflicts(record: PlanRecord, comparison: Comparison, *, apply_method: str) -> None:

@@ -31,7 +31,7 @@ from pilothouse.services.releases.live import read_unsuperseded
 from pilothouse.services.releases.locks import changed_error
 from pilothouse.services.releases.manifest_diff import FieldDifference
 from pilothouse.services.releases.plan_changes import PlannedChanges, PlannedChart, compare_values, describe_changes
-from pilothouse.services.releases.plan_live import note_conflicts, note_warnings, read_live
+from pilothouse.services.releases.plan_live import note_conflicts, note_older, note_warnings, read_live
 from pilothouse.services.releases.plan_records import (
     Base,
     Comparison,
@@ -127,6 +127,7 @@ class Plans:
             limits=self._shared.settings.charts,
             creates_namespace=creates,
         )
+        note_older(record, comparison, newest)
         note_conflicts(record, comparison, apply_method=deployed.apply_method if deployed is not None else "")
         return Plan(await self._keep(caller, record, comparison), record, comparison, parsed)
 
