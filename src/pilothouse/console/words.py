@@ -171,6 +171,18 @@ _ERRORS: Final[dict[type[PilothouseError], tuple[str, str, bool]]] = {
         gettext_noop("Its credentials can be replaced, or its rights be mended in the cluster; then try again."),
         True,
     ),
+    errors.SourceDenied: (
+        gettext_noop("The chart source refuses its credentials"),
+        gettext_noop(
+            "Nothing was changed. The source's own page takes another user name and password; then try again."
+        ),
+        True,
+    ),
+    errors.SourceUntrusted: (
+        gettext_noop("The chart source's certificate is not trusted"),
+        gettext_noop("Nothing was changed. The source's own page takes the authority that signed it; then try again."),
+        True,
+    ),
     errors.SourceUnavailable: (
         gettext_noop("The chart source does not answer"),
         gettext_noop("Nothing was changed. Try again when it is back, or look at the source's own page."),

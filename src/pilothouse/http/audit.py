@@ -16,6 +16,9 @@ from pilothouse.services.admin.audit import Audit
 from pilothouse.services.admin.audit_export import ExportPage
 from pilothouse.store.audit import AuditPlace, AuditRow, Outcome
 
+#: What paths call some kinds.
+_OTHERWISE: Final = {"verification": "source"}
+
 
 def note_read(request: Request, action: str, *, target: str, target_name: str, detail: str = "") -> None:
     """Record that the caller has read something that is audited."""
@@ -56,7 +59,8 @@ def _named(request: Request, action: str) -> tuple[str, str]:
     if all(words):
         return "/".join(words)[:300], words[-1][:200]
     noun = action.partition(":")[2].partition(":")[0].removesuffix("s")
-    return "", next((str(named[name])[:200] for name in (noun, f"{noun}_id") if name in named), "")
+    names = (noun, f"{noun}_id", _OTHERWISE.get(noun, ""))
+    return "", next((str(named[name])[:200] for name in names if name in named), "")
 
 
 #: JSON lines: an object on each.
