@@ -180,7 +180,8 @@ def test_what_the_project_would_refuse_is_no_update(
         listed = project.send("GET", "/api/v1/releases?update_available=true").json()
         return shown["update_available"], shown["update_refused"], [one["name"] for one in listed]
 
-    offered, refused = ("1.1.0", "", ["web"]), ("", "1.1.0", [])
+    offered = "1.1.0", "", ["web"]
+    refused: tuple[str, str, list[str]] = "", "1.1.0", []
     with repository() as repo:
         release = OwnRelease(project, namespace, "web", helm_cli)
         offering = Offering(release, repo, kubernetes)
