@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, compress, islice
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
@@ -27,10 +27,14 @@ _SHOWN: Final = (
 )
 #: Sources that are named where no update is known.
 _NAMED: Final = 5
-_PENDING: Final = (
-    ReleaseStatus.PENDING_INSTALL,
-    ReleaseStatus.PENDING_UPGRADE,
-    ReleaseStatus.PENDING_ROLLBACK,
+#: What the flags list, in their order.
+_STATUSES: Final = (
+    (ReleaseStatus.DEPLOYED,),
+    (ReleaseStatus.FAILED,),
+    (ReleaseStatus.PENDING_INSTALL, ReleaseStatus.PENDING_UPGRADE, ReleaseStatus.PENDING_ROLLBACK),
+    (ReleaseStatus.SUPERSEDED,),
+    (ReleaseStatus.UNINSTALLED,),
+    (ReleaseStatus.UNINSTALLING,),
 )
 _Pattern = Annotated[
     str, typer.Option("--filter", "-f", metavar="REGEX", help="List names that match the regular expression.")
@@ -71,18 +75,11 @@ def list_releases(
     Examples: pilothouse list -A --all-clusters; pilothouse list -n prod --filter 'web.*' -o json; pilothouse ls -A
     """
     session, cluster = session_of(context), cluster_to_list(context, all_clusters=all_clusters)
-    statuses = {
-        ReleaseStatus.DEPLOYED: deployed,
-        ReleaseStatus.FAILED: failed,
-        **dict.fromkeys(_PENDING, pending),
-        ReleaseStatus.SUPERSEDED: superseded,
-        ReleaseStatus.UNINSTALLED: uninstalled,
-        ReleaseStatus.UNINSTALLING: uninstalling,
-    }
+    statuses = (deployed, failed, pending, superseded, uninstalled, uninstalling)
     query = {
         "cluster": cluster,
         "namespace": "" if everywhere else session.namespace,
-        "status": ",".join(status for status, wanted in statuses.items() if wanted),
+        "status": ",".join(chain.from_iterable(compress(_STATUSES, statuses))),
         "name": pattern if re.fullmatch("[a-z0-9-]+", pattern) else "",
         "source": source,
         "update_available": "true" if updatable else "",

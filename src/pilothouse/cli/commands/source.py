@@ -131,11 +131,9 @@ def update(
     if keys is not None and verify is None:
         verify = Verify(known["verification"])
     credentials = {"username": "", "password": ""} if anonymous else None
-    again = ca_file is not None and known["username"] and not anonymous and sys.stdin.isatty()
+    again = ca_file is not None and bool(known["username"]) and not anonymous and sys.stdin.isatty()
     if username or password_stdin or again:
-        name = username or known["username"]
-        what = f"Password of {name}, for hosts of the other authorities, too" if again else "Password"
-        credentials = {"username": name, "password": ask(what, from_stdin=password_stdin)}
+        credentials = _credentials(username or known["username"], again=again, from_stdin=password_stdin)
     body = {
         "credentials": credentials,
         "ca": "" if system_ca else _text(ca_file, "--ca-file"),
@@ -144,15 +142,24 @@ def update(
     }
     given = {name: value for name, value in body.items() if value is not None}
     if not given:
-        own = (
-            "; --ca is the authority of the Pilothouse server"
-            if connection_options_of(context).get("authority")
-            else ""
+        raise UsageError(
+            f"nothing to change: name --username, --password-stdin, --ca-file, --verify or others{_of_server(context)}"
         )
-        raise UsageError(f"nothing to change: name --username, --password-stdin, --ca-file, --verify or others{own}")
     changed = client.call("PATCH", _path(context, known["id"]), body=given)
     print_rows([changed], _COLUMNS, output, single=True)
     _warn_of_keys(changed)
+
+
+def _of_server(context: typer.Context) -> str:
+    """Return what the options mean that may have been meant for the source."""
+    given = connection_options_of(context).get("authority")
+    return "; --ca is the authority of the Pilothouse server" if given else ""
+
+
+def _credentials(user: str, *, again: bool, from_stdin: bool) -> dict[str, str]:
+    """Return the credentials of the user; ``again``: only other authorities are given, which takes the password."""
+    what = f"Password of {user}, for hosts of the other authorities, too" if again else "Password"
+    return {"username": user, "password": ask(what, from_stdin=from_stdin)}
 
 
 def _warn_of_keys(source: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ ORDER = [
 ]
 
 
-@pytest.mark.parametrize(("older", "newer"), pairwise([*ORDER, "1.0.0", "v1.2", "1.10.0", "2.0.0-rc.1", "2"]))
+@pytest.mark.parametrize(("older", "newer"), [*pairwise([*ORDER, "1.0.0", "v1.2", "1.10.0", "2.0.0-rc.1", "2"])])
 def test_versions_are_in_the_order_of_semantic_versioning(older: str, newer: str):
     assert is_older(older, newer)
     assert not is_older(newer, older)
