@@ -251,13 +251,15 @@ def test_the_command_pushes_folders_and_uploaded_charts(
         assert (done.returncode, f"{address}/{name}:0.1.0" in done.stdout) == (0, True), done.stderr
         again = server.command("chart", "push", f"./{name}", source, "-o", "json", folder=tmp_path)
         assert json.loads(again.stdout)["created"] is False, again.stderr
+        words = server.command("chart", "push", f"./{name}", source, folder=tmp_path).stdout
+        assert "no: the registry had it already, and nothing was sent" in words
         stored = uploaded(server, config_map_chart(name, "0.2.0"))
         assert server.command("chart", "push", f"{name}@0.2.0", source).returncode == 0
         before = project_charts(server, name)
         (folder / "values.yaml").write_text("text: another\n")
         taken = server.command("chart", "push", f"./{name}", address, folder=tmp_path)
         assert (taken.returncode, "has version 0.1.0 with another content" in taken.stderr) == (1, True)
-        assert "or set --replace to put this one in its place" in taken.stderr
+        assert "or add --replace to put this one in its place" in taken.stderr
         assert "tried" not in taken.stderr
         replaced = server.command("chart", "push", f"./{name}", address, "--replace", folder=tmp_path)
         assert replaced.returncode == 0, replaced.stderr
