@@ -52,6 +52,14 @@ def two_of_one_address(server: RunningServer, name: str, address: str, trusted: 
     assert f"2 sources of this project have the address {address}: {named}" in shown.stderr
 
 
+def named_by_an_address(server: RunningServer, name: str, address: str) -> None:
+    assert json.loads(server.command("source", "show", address, "-o", "json").stdout)["name"] == name
+    below = server.command("chart", "push", "web@1.0.0", f"{address}/webapp")
+    assert f"charts of source {name} lie in {address}, each under its own name: name that" in below.stderr
+    unknown = server.command("source", "show", "https://localhost:1/other")
+    assert "no source of this project has the address https://localhost:1/other" in unknown.stderr
+
+
 def test_charts_of_a_repository_and_of_a_registry(server: RunningServer, tmp_path: Path):
     def run(*arguments: str) -> str:
         done = server.command(*arguments, folder=tmp_path)
@@ -98,11 +106,7 @@ def test_charts_of_a_repository_and_of_a_registry(server: RunningServer, tmp_pat
             (known,) = json.loads(run("search", "webapp", "--source", name, "-o", "json"))
             assert (known["description"], known["app_version"]) == ("a web app", "7.0")
             two_of_one_address(server, name, address, trusted, tmp_path)
-            assert json.loads(run("source", "show", address, "-o", "json"))["name"] == name
-            below = server.command("chart", "push", "web@1.0.0", f"{address}/webapp")
-            assert f"charts of source {name} lie in {address}, each under its own name: name that" in below.stderr
-            unknown = server.command("source", "show", "https://localhost:1/other")
-            assert "no source of this project has the address https://localhost:1/other" in unknown.stderr
+            named_by_an_address(server, name, address)
             untrusted = server.command("source", "update", name, "--system-ca")
             assert "name a file with the authority that signed it by --ca-file" in untrusted.stderr
         finally:
