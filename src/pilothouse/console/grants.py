@@ -13,12 +13,12 @@ from pilothouse.console.value_forms import require
 ROLES: Final = Texts({
     "CCE ReadOnlyAccess": gettext_noop("sees clusters, charts, releases and operations; no values, no logs"),
     "readonly": gettext_noop(
-        "sees the same, and users and groups if granted in the whole account; no values, no logs"
+        "as CCE ReadOnlyAccess; granted in the whole account also users and groups"
     ),
     "CCE FullAccess": gettext_noop(
         "sees and changes clusters, charts and releases, with values and logs; no users"
     ),
-    "CCE Administrator": gettext_noop("the same as CCE FullAccess"),
+    "CCE Administrator": gettext_noop("as CCE FullAccess"),
     ADMINISTRATOR: gettext_noop(
         "may do everything; granted in the whole account also to users, roles and keys, and reads the audit"
     ),

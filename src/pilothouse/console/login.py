@@ -64,7 +64,10 @@ async def ask_to_log_in(request: Request) -> Response:
                 "Your session has ended. Log in, and what you sent can be sent again; nothing was changed."
             )
         else:
-            problem = gettext("Your session has ended. Log in, and fill in the form again; nothing was changed.")
+            problem = gettext(
+                "Your session has ended, and nothing was changed. Log in: if this browser has not kept what you typed, "
+                "fill in the form again."
+            )
         response = await _form(request, next_path=target, kept=kept, problem=problem, status_code=401)
     else:
         told = gettext(_ENDED_BESIDE) if session_of(request) else ""
