@@ -118,6 +118,25 @@ def test_the_command_line_tells_who_waits_that_another_client_is_at_work(locked:
     assert locked.server.command("wait", "web", "--for", "pending-upgrade", *place).returncode == 0
 
 
+def test_an_operation_that_has_ended_is_not_what_another_client_does_now(
+    server: RunningServer, namespace: str, killed_helm: KilledHelm, tmp_path: Path
+):
+    first, second = tmp_path / "first.tgz", tmp_path / "second.tgz"
+    first.write_bytes(config_map_chart(f"mine-{namespace}"))
+    second.write_bytes(stalling("pre-upgrade"))
+    place = ["-n", namespace, "--cluster", server.cluster_id]
+    assert server.command("install", "mine", str(first), *place).returncode == 0
+    assert server.command("operation", "follow", "mine", *place).returncode == 0
+    killed_helm("upgrade", "mine", str(second), name="mine", namespace=namespace, leaves="pending-upgrade")
+    wait_for(lambda: "LOCKED" in server.command("status", "mine", *place).stdout)
+
+    followed = server.command("operation", "follow", "mine", *place)
+
+    assert (followed.returncode, followed.stdout) == (1, "")
+    assert "mine is pending-upgrade, and no operation of this server is at work on it" in followed.stderr
+    assert "succeeded" in server.command("operation", "show", "mine", *place).stdout
+
+
 def test_unlocking_what_is_not_there_is_not_found(server: RunningServer, namespace: str, helm_cli: HelmCommand):
     assert_error(unlock(OneRelease(server, namespace, "nobody", helm_cli)), 404, "CCE.01404001", "'nobody'")
 
