@@ -281,9 +281,12 @@ def test_the_last_look_is_shown_and_filtered_by(made: Made):
     assert listed("") == [("web", None)]
     made.drift()
     assert (listed("drifted=false"), listed("drifted=true")) == ([("web", False)], [])
+    none = made.server.command("list", "--drifted", "-n", made.namespace)
+    assert ("web" in none.stdout, "'pilothouse drift NAME'" in none.stderr) == (False, True)
     made.patch(ConfigMap, "web-map", {"data": {"text": "edited"}})
     made.drift()
     assert (listed("drifted=true"), listed("drifted=false")) == ([("web", True)], [])
+    assert made.server.command("list", "--drifted", "-q", "-n", made.namespace).stdout == "web\n"
     shown = made.server.send("GET", made.path).json()["drift"]
     assert (shown["drifted"], shown["revision"], shown["changed"], shown["problem"]) == (True, 1, 1, "")
 

@@ -64,6 +64,7 @@ def wait_options(
             "--wait",
             metavar="FOR",
             help="Wait until the objects are ready; --wait=hookOnly: for hooks only, which is the default.",
+            autocompletion=lambda: ["watcher", "legacy", "hookOnly", "none"],
         ),
     ] = None,
     timeout: Annotated[str | None, typer.Option("--timeout", metavar="TIME", help=TIMEOUT_HELP)] = None,

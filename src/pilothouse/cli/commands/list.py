@@ -46,6 +46,9 @@ _OfSource = Annotated[
 _Updatable = Annotated[
     bool, typer.Option("--update-available", help="List those for whose chart its source has a newer version.")
 ]
+_Drifted = Annotated[
+    bool, typer.Option("--drifted", help="List those of which the last look found drift ('pilothouse drift' looks).")
+]
 
 
 def list_releases(
@@ -68,6 +71,7 @@ def list_releases(
     uninstalling: Annotated[bool, typer.Option("--uninstalling", help="List those being uninstalled.")] = False,
     source: _OfSource = "",
     updatable: _Updatable = False,
+    drifted: _Drifted = False,
     output: As = Output.TABLE,
 ) -> None:
     """List releases. Those of the namespace, in the cluster that --cluster or the context names; if none does, in all.
@@ -83,6 +87,7 @@ def list_releases(
         "name": pattern if re.fullmatch("[a-z0-9-]+", pattern) else "",
         "source": source,
         "update_available": "true" if updatable else "",
+        "drifted": "true" if drifted else "",
         "sort": f"{'-' if reverse else ''}{'updated' if by_date else 'name'}",
         "fields": "name" if short else _SHOWN if output is Output.TABLE else "",
     }
@@ -95,8 +100,16 @@ def list_releases(
         echo(f"there are more than {offset + most}; --max 0 lists all", err=True)
 
 
-def _explain_none(client: Any) -> None:
-    """Tell why there may be no update to be listed."""
+def _explain_none(client: Any, asked: dict[str, str]) -> None:
+    """Tell why there may be nothing to be listed, if that is not plain."""
+    if "drifted" in asked:
+        echo("no release is known to have drifted; those that nobody looked at may: 'pilothouse drift NAME'", err=True)
+    if "update_available" in asked:
+        with suppress(PilothouseError):  # who may not see sources gets the empty list alone
+            _explain_no_update(client)
+
+
+def _explain_no_update(client: Any) -> None:
     sources = orjson.loads(client.get("/api/v1/sources").content)
     if not sources:
         echo("no update is known: this project has no source of charts ('pilothouse source add')", err=True)
@@ -123,9 +136,8 @@ def _pages(client: Any, query: dict[str, str]) -> Iterator[dict[str, Any]]:
         marker = answer.headers.get("X-Pilothouse-Marker", "")
         if not marker:
             break
-    if "update_available" in asked and not count:
-        with suppress(PilothouseError):  # who may not see sources gets the empty list alone
-            _explain_none(client)
+    if not count:
+        _explain_none(client, asked)
     if unknown:
         echo(f"not all releases of these clusters are known (yet): {unknown}", err=True)
 
