@@ -49,6 +49,10 @@ _FIXES = {
     (409, "CCE.01409003"): "Plan again, and apply the new plan.",
     (409, "CCE.01409004"): "Upload the chart again, then repeat the request with its new digest.",
     (409, "CCE.01409005"): "Look at the release, and send the request again for the revision that it has now.",
+    (
+        409,
+        "CCE.01409006",
+    ): "Follow that operation, or wait until it has ended; what it has locked is no dead program's.",
     (409, "IAM.0005"): "Choose another name.",
     (
         413,

@@ -69,6 +69,10 @@ class ReleaseMoved(PilothouseError):
     """The release has another newest revision than the request is for."""
 
 
+class AtWorkElsewhere(PilothouseError):
+    """An operation is at work on the release through another registration of its API server."""
+
+
 class QuotaExceeded(PilothouseError):
     """A quota of the project is exhausted."""
 

@@ -137,6 +137,8 @@ async def _look(request: Request, deed: str, one: Chosen) -> Chosen:
         looked = replace(one, detail=detail, revision=release.revision, target=0, since=since)
         if detail.underway is not None:
             return replace(looked, problem=UNDERWAY[detail.underway.action])
+        if detail.elsewhere is not None:
+            return replace(looked, problem=gettext("it is at work through another registration of the API server"))
         if deed == Action.UNINSTALL:
             return looked
         target = find_last_good(await read_earlier(request, one.place, looked.revision)) or 0

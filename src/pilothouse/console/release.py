@@ -101,7 +101,7 @@ async def show_page(
 ) -> Response:
     """Return a page of the release, with its head."""
     detail = more.pop("detail", None) or await show_head(request)
-    locked = detail.underway is None and detail.release.status in UNSETTLED
+    locked = detail.underway is None and detail.elsewhere is None and detail.release.status in UNSETTLED
     shown = {"detail": detail, "release": detail.release, "tab": tab, "locked": locked, **more}
     return await page(request, template, refused=refused, **shown)
 

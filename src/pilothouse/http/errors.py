@@ -33,6 +33,7 @@ _TABLE: dict[type[errors.PilothouseError], tuple[int, str]] = {
     errors.PlanMoved: (409, "CCE.01409003"),
     errors.ChartReplaced: (409, "CCE.01409004"),
     errors.ReleaseMoved: (409, "CCE.01409005"),
+    errors.AtWorkElsewhere: (409, "CCE.01409006"),
     errors.BodyTooLarge: (413, "APIGW.0201"),
     errors.KeyUsed: (422, "CCE.01422001"),
     errors.Busy: (429, "APIGW.0308"),

@@ -108,7 +108,7 @@ class Attempt:
         self.client: ClusterClient = context.clusters.client(cluster)
         #: What was seen of the hooks that the engine ran.
         self.followed = Followed()
-        self._context = context
+        self.context = context
         self._fence = fence
         self.slot = slot
 
@@ -177,9 +177,9 @@ class Attempt:
         """Return the archive of the chart that the release was last made from here; None if unknown or gone."""
         if self.archive is not None or not self.row.chart_id:
             return self.archive
-        async with self._context.database.autocommit() as connection:
+        async with self.context.database.autocommit() as connection:
             chart = await charts.find_chart(connection, self.row.chart_id, project_id=self.row.project_id)
-        return await self._context.archives.read(chart.digest) if chart is not None else None
+        return await self.context.archives.read(chart.digest) if chart is not None else None
 
     async def begin(self, snapshot: ReleaseSnapshot, *, revision: int) -> None:
         """Commit what was observed and what is going to be written, so that a later attempt knows what is ours.
@@ -189,7 +189,7 @@ class Attempt:
         self.check_held()
         newest, which = snapshot.newest, {"attempt": self.row.attempt, "revision": revision}
         base = attempts.Base(newest.revision, newest.uid, version_before(self.row, newest)) if newest else None
-        async with self._context.database.autocommit() as connection:
+        async with self.context.database.autocommit() as connection:
             if self.row.state != OperationState.CANCELLING:
                 begun = await attempts.begin(
                     connection, self.row.id, base=base, deployed=snapshot.last_deployed, **which
@@ -203,13 +203,13 @@ class Attempt:
         while begun.during_repair:
             await asyncio.sleep(_REPAIR_LOOK_SECONDS)
             self.check_held()
-            async with self._context.database.autocommit() as connection:
+            async with self.context.database.autocommit() as connection:
                 begun = attempts.Begun(during_repair=await repairs.is_being_repaired(connection, self.row.id))
 
     async def remember_objects(self, objects: Sequence[ManifestObject]) -> None:
         """Commit what is about to be uninstalled, for the repair: no Secret will list it any more."""
         texts = json.dumps([(obj.api_version, obj.kind, obj.namespace, obj.name) for obj in objects])
-        async with self._context.database.transaction() as tx:
+        async with self.context.database.transaction() as tx:
             await repairs.remember_objects(tx, self.row.id, objects=texts)
 
     def undoing(self) -> "Attempt":
@@ -226,7 +226,7 @@ class Attempt:
         owns = isinstance(self.order, UpgradeCommand) and self.order.owns_namespace
         try:
             expected = ExpectedRevision(revision, values, owns)
-            text = await self._context.preflight.find_problem(self._ask, self.client, request, expected)
+            text = await self.context.preflight.find_problem(self._ask, self.client, request, expected)
         except EngineError as error:
             return await self._result_of(error, request)
         return EngineResult("refused", await mask(self.masks(), text)) if text is not None else None
@@ -278,7 +278,7 @@ class Attempt:
     async def _ask(self, request: Request[OutcomeT], on_progress: ProgressCallback | None = None) -> OutcomeT:
         """Send the request with the remaining time as its deadline, and as the wait for a free child."""
         try:
-            return await self._context.engine.run(
+            return await self.context.engine.run(
                 request,
                 deadline_seconds=self.seconds + _GRACE_SECONDS,
                 queue_seconds=self.seconds,
@@ -295,7 +295,7 @@ class Attempt:
             case HelmError() if (status := status_of(error)) != "refused":
                 return EngineResult(status, str(error))
             case HelmError():
-                text = await self._context.preflight.explain(self.client, error, getattr(request, "layers", ()))
+                text = await self.context.preflight.explain(self.client, error, getattr(request, "layers", ()))
                 return EngineResult("refused", await self._without_secrets(text, request))
             case EngineUnavailable():
                 return EngineResult("unavailable", str(error))
@@ -333,12 +333,12 @@ class Attempt:
         """Add an event to the operation, with secrets masked."""
         text = await mask(self.masks(), text)
         row = self.row
-        async with self._context.database.autocommit() as connection:
+        async with self.context.database.autocommit() as connection:
             await operation_events.add_event(connection, row.id, attempt=row.attempt, kind=kind, text=text, data=data)
 
     async def keep_evidence(self, found: str) -> None:
         """Store the evidence of the failed attempt: the JSON object of ``evidence.collect``."""
-        async with self._context.database.autocommit() as connection:
+        async with self.context.database.autocommit() as connection:
             await evidence.add_evidence(connection, self.row.id, attempt=self.row.attempt, found=found)
 
     async def _without_secrets(self, text: str, request: Request[Any]) -> str:

@@ -291,6 +291,19 @@ class UnderwayView(View):
     created_at: Milliseconds
 
 
+class ElsewhereView(View):
+    """What Pilothouse does to a release through another registration of its API server, of which the caller may know.
+
+    All is empty if that is another project's, or the caller may not see releases there. `state` may be a final one for
+    some seconds, until it is read that the release is not locked any more.
+    """
+
+    operation_id: str
+    action: str
+    state: str
+    cluster_name: str
+
+
 class DriftLookView(View):
     """What the last look at the drift of a release found: how many objects of each change.
 
@@ -315,14 +328,14 @@ class ReleaseDetailView(View):
     `revision`: 0 for an install that has failed and left none in the cluster. `status` and `description` are Helm's, or
     those of the operation that is at work on it or failed before Helm wrote anything. `notes` and `labels` are those of
     the newest stored revision, read from the cluster; `problem` says why they could not be read, and is empty
-    otherwise. `changed_by`: null if another Helm client wrote the revision, or if the record of the operation has
-    expired. `age_seconds`: since the cluster last confirmed the rest. `drift`: of the last look, periodic or with
-    `diff?to=live`; null if there was none. `source`, `update_available`, `update_deprecated`: as in lists.
-    `update_refused`: the newest version there, if it is newer still and was refused, as no key of the source signed it,
-    or would be, as the project takes verified charts only.
-    `chart_digest`: SHA-256 of the archive that it was made from, `verification`: who signed that; empty and null if it
-    is not known. `chart_deprecated`: the chart says that it is not maintained any more; false too while its revision
-    cannot be read.
+    otherwise. `elsewhere`: not null if the release is locked by no other program, but by an operation of Pilothouse
+    through another registration of its API server. `changed_by`: null if another Helm client wrote the revision, or if
+    the record of the operation has expired. `age_seconds`: since the cluster last confirmed the rest. `drift`: of the
+    last look, periodic or with `diff?to=live`; null if there was none. `source`, `update_available`,
+    `update_deprecated`: as in lists. `update_refused`: the newest version there, if it is newer still and was refused,
+    as no key of the source signed it, or would be, as the project takes verified charts only. `chart_digest`: SHA-256
+    of the archive that it was made from, `verification`: who signed that; empty and null if it is not known.
+    `chart_deprecated`: the chart says that it is not maintained any more; false too while its revision cannot be read.
     """
 
     cluster_id: str
@@ -343,6 +356,7 @@ class ReleaseDetailView(View):
     manager: str
     changed_by: CauseView | None
     operation: UnderwayView | None
+    elsewhere: ElsewhereView | None
     drift: DriftLookView | None
     source: str
     chart_digest: str

@@ -230,7 +230,12 @@ async def delete_release(
     )
 
 
-@router.post("/unlock", response_model=UnlockedRevision, dependencies=[allowed("cce:release:update")])
+@router.post(
+    "/unlock",
+    response_model=UnlockedRevision,
+    dependencies=[allowed("cce:release:update")],
+    responses=error_responses(errors.AtWorkElsewhere),
+)
 async def unlock_named_release(
     place: Located,
     body: UnlockReleaseBody,
@@ -238,7 +243,10 @@ async def unlock_named_release(
     unlocks: Annotated[Unlocks, service(Unlocks)],
     request_id: RequestId,
 ) -> dict[str, object]:
-    """Unlock the release, whose writer died: its newest revision is marked as failed, permanently."""
+    """Unlock the release, whose writer died: its newest revision is marked as failed, permanently.
+
+    409 while an operation of Pilothouse is at work on it through another registration of the same API server.
+    """
     unlocked = await unlocks.unlock(
         caller,
         place.cluster,

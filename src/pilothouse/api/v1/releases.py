@@ -4,7 +4,8 @@ from typing import Annotated
 
 from pilothouse.api.v1.dependencies import CurrentCaller, RequestId, allowed, service
 from pilothouse.api.v1.models import Body, View
-from pilothouse.api.v1.routing import native_router
+from pilothouse.api.v1.routing import error_responses, native_router
+from pilothouse.errors import AtWorkElsewhere
 from pilothouse.services.releases.unlock import Unlocks
 
 router = native_router("/api/v1/clusters/{cluster_id}", tag="releases")
@@ -30,10 +31,18 @@ class UnlockedRevision(View):
     description: str
 
 
-@router.post("/unlock", response_model=UnlockedRevision, dependencies=[allowed("cce:release:update")])
+@router.post(
+    "/unlock",
+    response_model=UnlockedRevision,
+    dependencies=[allowed("cce:release:update")],
+    responses=error_responses(AtWorkElsewhere),
+)
 async def unlock_release(
     cluster_id: str, body: UnlockRelease, caller: CurrentCaller, unlocks: UnlocksService, request_id: RequestId
 ) -> dict[str, object]:
-    """Unlock a release whose writer died: its newest revision is marked as failed, permanently."""
+    """Unlock a release whose writer died: its newest revision is marked as failed, permanently.
+
+    409 while an operation of Pilothouse is at work on it through another registration of the same API server.
+    """
     unlocked = await unlocks.unlock(caller, cluster_id, **dict(body), request_id=request_id)
     return {**vars(unlocked.stored), "was": unlocked.was}

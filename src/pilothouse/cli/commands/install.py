@@ -3,6 +3,7 @@
 import typer
 
 from pilothouse.cli.chart_options import Names, name_and_chart, name_options
+from pilothouse.cli.commands.status import at_work_elsewhere
 from pilothouse.cli.connection import session_of
 from pilothouse.cli.deploying import deploy, deploy_body, deploy_options, plan_deploy, quiet_options, require_chart
 from pilothouse.cli.groups import takes
@@ -49,6 +50,8 @@ def install(context: typer.Context, names: Names, *, output: As = Output.TABLE) 
     found = existing(context, name)
     if found is not None and found["revision"] and found["status"] not in {ReleaseStatus.UNINSTALLED, ""}:
         underway = found["operation"]
+        if not underway and found.get("elsewhere"):
+            raise at_work_elsewhere(context, found)
         changes = f"to change it: {typed(context, Action.UPGRADE, name, chart)}"
         advice = about_operation(context, underway["id"]) if underway else changes
         raise InvalidRequest(

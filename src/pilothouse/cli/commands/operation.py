@@ -7,7 +7,7 @@ from urllib.parse import quote, urlencode
 import typer
 
 from pilothouse.cli.commands import cluster as clusters
-from pilothouse.cli.commands.status import is_locked_elsewhere, locked_elsewhere
+from pilothouse.cli.commands.status import at_work_elsewhere, is_locked_elsewhere, locked_elsewhere
 from pilothouse.cli.completion import complete_living_operations, complete_operations
 from pilothouse.cli.connection import AllClusters, client_of, cluster_of, cluster_to_list, session_of, tell_limit
 from pilothouse.cli.durations import TimeLimit
@@ -161,12 +161,14 @@ def _id_of(context: typer.Context, operation: str, *, at_work: bool = False) -> 
 
 
 def _refuse_locked_elsewhere(context: typer.Context, name: str) -> None:
-    """Raise PilothouseError if another client is at work on the release; whoever may not see that is told nothing."""
+    """Raise PilothouseError if something else is at work on the release; whoever may not see that is told nothing."""
     from pilothouse.cli.client import ServerRefused
 
     try:
         found = existing(context, name)
     except ServerRefused:
         return
+    if found is not None and found["operation"] is None and found.get("elsewhere"):
+        raise at_work_elsewhere(context, found)
     if found is not None and is_locked_elsewhere(found):
         raise locked_elsewhere(context, found)

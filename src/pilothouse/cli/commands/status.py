@@ -44,7 +44,7 @@ def show_status(context: typer.Context, name: Name, *, revision: Revision = None
 
 def is_locked_elsewhere(found: dict[str, Any]) -> bool:
     """Return whether something else than an operation of the server has begun to change the release."""
-    return found["operation"] is None and found["status"] in UNSETTLED
+    return found["operation"] is None and not found.get("elsewhere") and found["status"] in UNSETTLED
 
 
 def locked_elsewhere(context: typer.Context, found: dict[str, Any]) -> PilothouseError:
@@ -55,6 +55,24 @@ def locked_elsewhere(context: typer.Context, found: dict[str, Any]) -> Pilothous
         f"as helm, began that. It may be at work still ({typed(context, 'status', found['name'])} tells when it has "
         f"ended), or dead; if it is dead: {unlock}"
     )
+
+
+def through_another(found: dict[str, Any]) -> str:
+    """Return what the server does to the release through another registration of its API server."""
+    there = found["elsewhere"]
+    if not there["operation_id"]:
+        return "an operation of this server is at work on it through another registration of its API server"
+    return (
+        f"{there['action']} {there['state']} through cluster {there['cluster_name']}, another registration of the same "
+        "API server"
+    )
+
+
+def at_work_elsewhere(context: typer.Context, found: dict[str, Any]) -> PilothouseError:
+    """Return that what is at work on the release is an operation of another registration of its API server."""
+    follow = found["elsewhere"]["operation_id"]
+    hint = f"; follow it with: {typed(context, 'operation', 'follow', follow)}" if follow else ""
+    return PilothouseError(f"{found['name']} is {found['status']}: {through_another(found)}{hint}")
 
 
 def _underway(context: typer.Context, operation: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -107,6 +125,19 @@ def _chart_lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"VERIFIED: {signer_of(verified)}"
 
 
+def _progress_lines(context: typer.Context, found: dict[str, Any], *, newest: bool) -> Iterator[str]:
+    if underway := found["operation"]:
+        yield f"IN PROGRESS: {underway['action']} {underway['state']}: {underway['text']}"
+        yield f"  follow it with: {typed(context, 'operation', 'follow', underway['id'])}"
+    elif newest and found.get("elsewhere"):
+        yield f"IN PROGRESS: {through_another(found)}"
+        if follow := found["elsewhere"]["operation_id"]:
+            yield f"  follow it with: {typed(context, 'operation', 'follow', follow)}"
+    elif newest and is_locked_elsewhere(found):
+        yield "LOCKED: what began this is no operation of this server; it may be at work elsewhere, or dead"
+        yield f"  if it is dead: {typed(context, 'release', 'unlock', found['name'], '--reason', 'TEXT')}"
+
+
 def status_lines(context: typer.Context, found: dict[str, Any], *, newest: bool = True) -> Iterator[str]:
     """Return what is told of a release, line by line; ``newest``: of its newest revision, which alone can be locked."""
     yield f"NAME: {found['name']}"
@@ -129,12 +160,7 @@ def status_lines(context: typer.Context, found: dict[str, Any], *, newest: bool 
             yield f"  why: {typed(context, 'operation', 'show', changed['operation_id'])}"
     if found["manager"]:
         yield f"MANAGED BY: {found['manager']}"
-    if underway := found["operation"]:
-        yield f"IN PROGRESS: {underway['action']} {underway['state']}: {underway['text']}"
-        yield f"  follow it with: {typed(context, 'operation', 'follow', underway['id'])}"
-    elif newest and is_locked_elsewhere(found):
-        yield "LOCKED: what began this is no operation of this server; it may be at work elsewhere, or dead"
-        yield f"  if it is dead: {typed(context, 'release', 'unlock', found['name'], '--reason', 'TEXT')}"
+    yield from _progress_lines(context, found, newest=newest)
     if found["problem"]:
         yield f"NOT KNOWN: notes and labels: {found['problem']}"
     if found["notes"]:

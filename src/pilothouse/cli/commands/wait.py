@@ -1,11 +1,12 @@
 """``pilothouse wait``: until what is being done to a release has ended."""
 
+from time import sleep
 from typing import Annotated, Any
 
 import typer
 
 from pilothouse.cli.commands.cluster import require_cluster
-from pilothouse.cli.commands.status import is_locked_elsewhere, locked_elsewhere, status_lines
+from pilothouse.cli.commands.status import at_work_elsewhere, is_locked_elsewhere, locked_elsewhere, status_lines
 from pilothouse.cli.connection import client_of
 from pilothouse.cli.durations import TimeLimit
 from pilothouse.cli.output import As, Output, print_answer, print_lines
@@ -39,6 +40,8 @@ def wait(
     elif found is not None:
         print_lines(status_lines(context, found))
     failure = failure_to_become(status, name, found, ended)
+    if failure is not None and found is not None and found["operation"] is None and found.get("elsewhere"):
+        failure = at_work_elsewhere(context, found)
     if failure is not None and found is not None and is_locked_elsewhere(found):
         failure = locked_elsewhere(context, found)
     if failure is not None:
@@ -61,6 +64,13 @@ def failure_to_become(
     return PilothouseError(f"{name} is {now}, not {status}: {told}") if now != status else None
 
 
+def _at_work(found: dict[str, Any]) -> str:
+    """Return the id of the operation to follow; empty if there is none, or none that the caller may see."""
+    if found["operation"]:
+        return str(found["operation"]["id"])
+    return str((found.get("elsewhere") or {}).get("operation_id", ""))
+
+
 def _settled(
     context: typer.Context, name: str, status: ReleaseStatus
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
@@ -73,7 +83,10 @@ def _settled(
         found = existing(context, name)
     else:
         found = client.call("GET", release_path(context, name))
-    while found is not None and found["operation"]:
-        ended = follow(client, found["operation"]["id"])
+    while found is not None and (at_work := _at_work(found)):
+        if ended is not None and ended["id"] == at_work:
+            sleep(1.0)  # of another registration: what it has left is not read yet
+        else:
+            ended = follow(client, at_work)
         found = existing(context, name)
     return found, ended

@@ -16,9 +16,10 @@ from pilothouse.services.operations.idempotency import Key, SubmittedOperation
 from pilothouse.services.releases.commands import UninstallCommand, as_wait, open_shown
 from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.details import ReleaseRef
+from pilothouse.services.releases.elsewhere import lock_refusal
 from pilothouse.services.releases.external_managers import ReleaseManagers
 from pilothouse.services.releases.live import read_unsuperseded
-from pilothouse.services.releases.locks import Seen, changed_error, locked_error, running_error
+from pilothouse.services.releases.locks import Seen, changed_error, running_error
 from pilothouse.services.releases.names import unknown_release, without_revision
 from pilothouse.services.releases.shown import UNINSTALL_UNDERWAY, from_operation
 from pilothouse.services.releases.submit import OperationRequest, Proposal, ReleaseChange, Submissions, base_of
@@ -106,7 +107,7 @@ class Deletions:
             if found.stored.status in PENDING:
                 if round_ == 0:
                     continue  # it may be of an operation that ended while both were looked at
-                raise locked_error(found.stored, found.secret, cluster_id=cluster.id)
+                raise await lock_refusal(self._database, cluster.id, found.stored, found.secret)
             with cluster_error_context(cluster):
                 warning = await self._managers.check(self._clusters.client(cluster), found.stored, found.secret)
             operation = self._request(found.stored, found.origin, request, wait=request.wait or as_wait(cluster.wait))
@@ -141,7 +142,7 @@ class Deletions:
         if found.stored is None or found.secret is None:
             raise without_revision(place.name, place.namespace, cluster_name=cluster.name, shown=found.failed_install)
         if found.stored.status in PENDING:
-            raise locked_error(found.stored, found.secret, cluster_id=cluster.id)
+            raise await lock_refusal(self._database, cluster.id, found.stored, found.secret)
         with cluster_error_context(cluster):
             warning = await self._managers.check(self._clusters.client(cluster), found.stored, found.secret)
         operation = self._request(found.stored, found.origin, request, wait=request.wait or as_wait(cluster.wait))

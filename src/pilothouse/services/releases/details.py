@@ -18,12 +18,13 @@ from pilothouse.services.charts.trust import without_source
 from pilothouse.services.clusters import Clusters, cluster_error_context, unknown_cluster
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.releases.causes import Cause, find_chart_digest, find_last_change, find_underway
+from pilothouse.services.releases.elsewhere import AtWork, show_elsewhere
 from pilothouse.services.releases.live import LiveReleases
 from pilothouse.services.releases.masking import hide_in_notes, hide_in_text, is_ordinary
 from pilothouse.services.releases.names import is_name, is_namespace, unknown_release, without_revision
 from pilothouse.services.releases.pages import Release, weight
 from pilothouse.services.releases.shown import ShownReleases
-from pilothouse.states import LIVING_STATES
+from pilothouse.states import LIVING_STATES, UNSETTLED
 from pilothouse.store import operations, releases, verifications
 from pilothouse.store.chart_origins import ChartOrigin, find_origin
 from pilothouse.store.clusters import ClusterName
@@ -54,10 +55,12 @@ class ReleaseRef:
 class ReleaseDetail:
     """A release as it is shown, or one of its revisions.
 
-    ``changed_by``: what wrote the revision. ``underway``: the unfinished operation. ``problem``: why notes and labels
-    could not be read; empty if they were. ``origin``: of the chart, for callers who may see sources. ``verification``:
-    who signed the chart, None if nobody is known to. ``chart_id``: what it was made from, empty if that is not known.
-    ``chart_digest``: of its archive, likewise. ``chart_deprecated``: the chart itself says that nobody maintains it.
+    ``changed_by``: what wrote the revision. ``underway``: the unfinished operation. ``elsewhere``: if there is none and
+    the release is locked, what is at work on it through another registration of its cluster. ``problem``: why notes and
+    labels could not be read; empty if they were. ``origin``: of the chart, for callers who may see sources.
+    ``verification``: who signed the chart, None if nobody is known to. ``chart_id``: what it was made from, empty if
+    that is not known. ``chart_digest``: of its archive, likewise. ``chart_deprecated``: the chart itself says that
+    nobody maintains it.
     """
 
     release: Release
@@ -67,6 +70,7 @@ class ReleaseDetail:
     labels: dict[str, str]
     changed_by: Cause | None
     underway: Change | None
+    elsewhere: AtWork | None
     origin: ChartOrigin
     drift: DriftLook | None = None
     verification: VerificationRow | None = None
@@ -134,10 +138,15 @@ class ReleaseDetails:
         if release is None:
             raise unknown_release(place.name, place.namespace, cluster_name=cluster.name)
         look, origin, chart_id = None, ChartOrigin(), _chart_of(release, row, found.operation)
+        underway, elsewhere = find_underway(changes), None
         verified, digest = None, find_chart_digest(row, changes) if row is not None else ""
         async with self._database.autocommit() as connection:
             if row is not None:
                 look = await find_look(connection, cluster.id, namespace=place.namespace, name=place.name)
+            if underway is None and release.status in UNSETTLED and not as_stored:
+                elsewhere = await show_elsewhere(
+                    connection, caller, cluster.id, namespace=place.namespace, name=place.name
+                )
             if digest:
                 verified = await verifications.find(connection, project_id=caller.project_id, digest=digest)
             if chart_id and caller.may("cce:source:get"):
@@ -149,7 +158,8 @@ class ReleaseDetails:
             notes="",
             labels={},
             changed_by=find_last_change(row, changes) if row is not None else None,
-            underway=find_underway(changes),
+            underway=underway,
+            elsewhere=elsewhere,
             drift=look,
             origin=origin,
             verification=verified if caller.may("cce:source:get") else without_source(verified),

@@ -50,11 +50,15 @@ def microseconds(time: datetime) -> int:
 
 def running_error(row: OperationRow) -> Forbidden:
     """Return the error for a write while an operation on the release is unfinished."""
-    noun = _NOUNS.get(row.action, row.action)
     return Forbidden(
-        f"{REFUSED}: {noun} of release {row.release_name!r} is {row.state} (operation {row.id}); "
+        f"{REFUSED}: {noun_of(row.action)} of release {row.release_name!r} is {row.state} (operation {row.id}); "
         "retry when the release is no longer pending"
     )
+
+
+def noun_of(action: str) -> str:
+    """Return how texts call an operation."""
+    return _NOUNS.get(action, action)
 
 
 def changed_error(name: str) -> Forbidden:

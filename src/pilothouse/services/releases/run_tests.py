@@ -15,8 +15,9 @@ from pilothouse.services.operations.idempotency import Key, SubmittedOperation
 from pilothouse.services.releases.commands import RunTestsCommand
 from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.details import ReleaseRef
+from pilothouse.services.releases.elsewhere import lock_refusal
 from pilothouse.services.releases.live import read_unsuperseded
-from pilothouse.services.releases.locks import changed_error, is_locked, locked_error
+from pilothouse.services.releases.locks import changed_error, is_locked
 from pilothouse.services.releases.names import unknown_release
 from pilothouse.services.releases.submit import OperationRequest, Submissions, base_of
 from pilothouse.services.releases.update import Updates
@@ -40,6 +41,7 @@ class ReleaseTests:
     """Run tests of releases in a project's clusters."""
 
     def __init__(self, shared: ReleaseDependencies, updates: Updates) -> None:
+        self._database = shared.database
         self._clusters = shared.clusters
         self._updates = updates
         self._submissions = Submissions(shared.database, shared.keys, shared.settings)
@@ -92,7 +94,7 @@ class ReleaseTests:
             raise unknown_release(name, namespace, cluster_name=cluster.name)
         newest, secret = found[-1]
         if is_locked(newest):
-            raise locked_error(newest, secret, cluster_id=cluster.id)
+            raise await lock_refusal(self._database, cluster.id, newest, secret)
         if newest.status == ReleaseStatus.UNINSTALLED:
             raise InvalidRequest(f"release {name!r} is uninstalled and only its history is left; install it again")
         if newest.unlocked:

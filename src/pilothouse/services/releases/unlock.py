@@ -16,6 +16,7 @@ from pilothouse.metrics import UNLOCKS
 from pilothouse.services.clusters import ClusterConnection, cluster_error_context
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.releases.dependencies import ReleaseDependencies
+from pilothouse.services.releases.elsewhere import refuse_unlock_elsewhere
 from pilothouse.services.releases.external_managers import ReleaseManagers
 from pilothouse.services.releases.index import ReleaseIndex
 from pilothouse.services.releases.locks import Seen, changed_error, is_locked, running_error
@@ -62,8 +63,8 @@ class Unlocks:
         """Mark the newest revision as failed, permanently, so that the release can be changed again.
 
         Raises InvalidRequest (no reason, not locked, not as it was ``seen``), NotFound, Forbidden (an operation of ours
-        is active, the revision was changed meanwhile, or its objects are in another namespace), ClusterUnavailable or
-        ClusterDenied.
+        is active, the revision was changed meanwhile, or its objects are in another namespace), AtWorkElsewhere,
+        ClusterUnavailable or ClusterDenied.
         """
         caller = caller.at(cluster_id, namespace)
         caller.require(_UPDATE)
@@ -85,6 +86,7 @@ class Unlocks:
             if seen is not None:
                 seen.refuse_moved(before.revision, before.first_deployed)
             caller = await self._submissions.recheck(caller, _UPDATE)
+            await self._refuse_at_work(caller, cluster.id, namespace, name)
             if not await unlock(client, locked, reason=f"by {caller.user_name}: {reason}"):
                 raise changed_error(name)
             secret = await client.find_release_secret(namespace=namespace, name=name, revision=before.revision)
@@ -95,6 +97,20 @@ class Unlocks:
         UNLOCKS.inc()
         log.warning("release_unlocked", cluster_id=cluster.id, release=name, was=before.status, reason=reason)
         return Unlocked(await read_release(secret) if secret is not None else before, before.status)
+
+    async def _refuse_at_work(self, caller: Caller, cluster_id: str, namespace: str, name: str) -> None:
+        """Raise Forbidden or AtWorkElsewhere if an operation is unfinished, of this registration or of another.
+
+        Asked after the revision was read: what locked it was accepted before that, and if it ends from now on, the
+        revision is not the one that was read.
+        """
+        async with self._database.autocommit() as connection:
+            await refuse_unlock_elsewhere(connection, caller, cluster_id, namespace=namespace, name=name)
+            shown = await operations.find_shown(
+                connection, cluster_id=cluster_id, namespace=namespace, release_name=name
+            )
+        if shown is not None and shown.state in LIVING_STATES:
+            raise running_error(shown)
 
     async def _find_locked(
         self, cluster: ClusterConnection, namespace: str, name: str, shown: operations.OperationRow | None

@@ -14,12 +14,12 @@ from pilothouse.services.operations.idempotency import Key, SubmittedOperation
 from pilothouse.services.releases.commands import UpgradeCommand
 from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.dry_run import DRY_RUN_COMPLETE
+from pilothouse.services.releases.elsewhere import lock_refusal
 from pilothouse.services.releases.external_managers import ReleaseManagers
 from pilothouse.services.releases.live import read_unsuperseded
 from pilothouse.services.releases.locks import (
     changed_error,
     is_locked,
-    locked_error,
     refuse_other_base,
     running_error,
 )
@@ -134,7 +134,7 @@ class Updates:
             raise unknown_release(name, namespace, cluster_name=cluster.name)
         newest, secret = found[-1]
         if is_locked(newest):
-            raise locked_error(newest, secret, cluster_id=cluster.id)
+            raise await lock_refusal(self._database, cluster.id, newest, secret)
         warning = await self._managers.check(client, newest, secret)
         return UpdateTarget(cluster, namespace, name, [stored for stored, _ in found], observed_at, warning)
 

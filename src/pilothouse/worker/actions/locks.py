@@ -3,6 +3,7 @@
 from pilothouse.kubernetes.client import Secret
 from pilothouse.kubernetes.helm_secrets import LOCKED, StoredRelease
 from pilothouse.kubernetes.release_labels import ReleaseLabels
+from pilothouse.services.releases.elsewhere import describe_elsewhere, is_at_work_elsewhere
 from pilothouse.services.releases.locks import describe_lock
 from pilothouse.states import OperationState
 from pilothouse.worker.actions.hooks import remove_hooks
@@ -46,9 +47,12 @@ async def unlock_newest(attempt: Attempt, newest: ReleaseLabels, *, why: str = I
 
 
 async def failed_by_lock(attempt: Attempt, newest: ReleaseLabels) -> Outcome:
-    """Return the failure for a release locked by another program, with the lock's owner."""
+    """Return the failure for a release that is locked, with the lock's owner."""
     secret = await attempt.read(newest.revision)
     stored = stored_in(secret)
     if secret is None or stored is None:
         return Outcome("retry", "the release changed while it was read")
-    return Outcome(OperationState.FAILED, describe_lock(stored, secret, cluster_id=attempt.row.cluster_id))
+    row, database = attempt.row, attempt.context.database
+    if await is_at_work_elsewhere(database, row.cluster_id, namespace=row.namespace, name=row.release_name):
+        return Outcome(OperationState.FAILED, describe_elsewhere(stored))
+    return Outcome(OperationState.FAILED, describe_lock(stored, secret, cluster_id=row.cluster_id))

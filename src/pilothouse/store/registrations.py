@@ -1,0 +1,99 @@
+"""The registrations of one API server: clusters that have other names or projects, and are the same one."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import func, or_, select
+
+from pilothouse.states import LIVING_STATES
+from pilothouse.store.clusters import ClusterName
+from pilothouse.store.database import Transaction
+from pilothouse.store.tables import clusters, in_states, operations
+
+
+@dataclass(frozen=True)
+class Registration(ClusterName):
+    """Another registration of a cluster, and whose it is."""
+
+    project_id: str
+
+
+@dataclass(frozen=True)
+class OperationElsewhere:
+    """An operation on a release through another registration of its cluster."""
+
+    operation_id: str
+    action: str
+    state: str
+    project_id: str
+    cluster_id: str
+    cluster_name: str
+
+
+async def list_registrations(
+    tx: Transaction, cluster_id: str, *, address_of: Callable[[str], str], project_id: str | None = None
+) -> list[Registration]:
+    """Return the other registrations of the cluster, by name; ``project_id``: only those of that project.
+
+    They are the same cluster by identity, or by what ``address_of`` makes of their URLs.
+    """
+    here = (
+        await tx.execute(select(clusters.c.server, clusters.c.identity).where(clusters.c.id == cluster_id))
+    ).one_or_none()
+    if here is None:
+        return []
+    query = (
+        select(clusters.c.id, clusters.c.name, clusters.c.project_id, clusters.c.server, clusters.c.identity)
+        .where(clusters.c.id != cluster_id)
+        .order_by(clusters.c.name)
+    )
+    if project_id is not None:
+        query = query.where(clusters.c.project_id == project_id)
+    address = address_of(here.server)
+    return [
+        Registration(row.id, row.name, row.project_id)
+        for row in await tx.execute(query)
+        if (here.identity and row.identity == here.identity) or address_of(row.server) == address
+    ]
+
+
+async def find_operation_elsewhere(
+    tx: Transaction,
+    registrations: Sequence[Registration],
+    *,
+    namespace: str,
+    name: str,
+    project_id: str,
+    ended_since: timedelta | None = None,
+) -> OperationElsewhere | None:
+    """Return the unfinished operation on the release through one of these, of ``project_id`` if there is a choice.
+
+    ``ended_since``: one that has ended so short a time ago counts, too, after those that have not.
+    """
+    by_id = {one.id: one for one in registrations}
+    if not by_id:
+        return None
+    at_work = in_states(LIVING_STATES)
+    if ended_since is not None:
+        at_work = or_(at_work, operations.c.finished_at > func.clock_timestamp() - ended_since)
+    query = (
+        select(operations.c.id, operations.c.action, operations.c.state, operations.c.cluster_id)
+        .where(
+            operations.c.cluster_id.in_(list(by_id)),
+            operations.c.namespace == namespace,
+            operations.c.release_name == name,
+            at_work,
+        )
+        .order_by(
+            operations.c.finished_at.desc().nulls_first(),
+            (operations.c.project_id == project_id).desc(),
+            operations.c.started_at.nulls_last(),
+        )
+        .limit(1)
+    )
+    row = (await tx.execute(query)).one_or_none()
+    if row is None:
+        return None
+    at = by_id[row.cluster_id]
+    return OperationElsewhere(row.id, row.action, row.state, at.project_id, at.id, at.name)
