@@ -21,6 +21,7 @@ from pilothouse.store.registrations import OperationElsewhere
 #: How long the index of one registration may lag behind an operation of another.
 _LAG: Final = timedelta(seconds=30)
 _GET: Final = "cce:release:get"
+_UPDATE: Final = "cce:release:update"
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ async def show_elsewhere(
     tx: Transaction, caller: Caller, cluster_id: str, *, namespace: str, name: str
 ) -> AtWork | None:
     """Return what is at work, or was a moment ago, as the caller may see it."""
+    caller = caller.at(cluster_id, namespace)
+    caller.require(_GET)
     found = await find_elsewhere(
         tx, cluster_id, namespace=namespace, name=name, project_id=caller.project_id, ended_since=_LAG
     )
@@ -70,6 +73,8 @@ async def refuse_unlock_elsewhere(
     tx: Transaction, caller: Caller, cluster_id: str, *, namespace: str, name: str
 ) -> None:
     """Raise AtWorkElsewhere if the release is locked by an unfinished operation of another registration."""
+    caller = caller.at(cluster_id, namespace)
+    caller.require(_UPDATE)
     found = await find_elsewhere(tx, cluster_id, namespace=namespace, name=name, project_id=caller.project_id)
     if found is not None:
         raise AtWorkElsewhere(f"release {name!r} is not unlocked: {_tell(caller, found, namespace)}; {_WAIT}")
