@@ -192,3 +192,23 @@ def test_a_list_is_walked_by_keys(person: Visit, namespace: str, pair: tuple[str
     page.keyboard.press("ArrowUp")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_contain_text(pair[0])
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_the_first_arrow_after_a_search_reaches_a_row_and_stays_there(
+    person: Visit, namespace: str, pair: tuple[str, str], *, waits: bool
+):
+    page, part = person.page, pair[0].removeprefix("a-")
+    page.goto(f"{person.home}/releases?namespace={namespace}")
+    page.keyboard.press("/")
+    with page.expect_response(re.compile(f"q=a-{part}")):
+        page.keyboard.type(f"a-{part}")
+        if not waits:
+            page.keyboard.press("ArrowDown")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    if waits:
+        page.keyboard.press("ArrowDown")
+    page.wait_for_timeout(500)  # what leaving the field has set off is shown by now
+    expect(page.get_by_role("link", name=pair[0])).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_contain_text(pair[0])

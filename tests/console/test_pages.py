@@ -163,6 +163,7 @@ def test_a_running_operation_moves_by_itself_and_is_cancelled(
     queue = page.context.new_page()
     queue.goto(f"{person.home}/operations")
     expect(queue.locator("main")).to_contain_text(re.compile("[1-9][0-9]* workers? (is|are) alive"))
+    expect(queue.locator("tbody tr", has_text=namespace).locator("td").last).to_contain_text("Unschedulable")
     tree = page.context.new_page()
     tree.goto(f"{person.home}/releases/test/{namespace}/waits/resources")
     expect(tree.locator(".tree")).to_contain_text("0 of 3 ready")

@@ -109,6 +109,7 @@ async def list_operations(request: Request) -> Response:
         rows=found.operations,
         users=await operations.name_users(caller, found.operations),
         before=await operations.count_before(caller, found.operations),
+        progress=await operations.list_progress(caller, found.operations),
         workers=await operations.count_workers(caller),
         counts={} if partial else await operations.count_states(caller, release_name=release_name or None),
         release_name=release_name,

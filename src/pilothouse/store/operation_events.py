@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import distinct_on
 
 from pilothouse.store.database import Transaction
 from pilothouse.store.operations import EVENTS_CHANNEL
-from pilothouse.store.tables import operation_events
+from pilothouse.store.tables import operation_events, operations
 from pilothouse.store.texts import sanitize, sanitize_data
 
 _LONGEST = 4000
@@ -58,11 +58,16 @@ async def list_newest_events(tx: Transaction, operation_id: str, *, limit: int) 
 
 
 async def list_progress(tx: Transaction, operation_ids: Collection[str]) -> dict[str, str]:
-    """Return the newest text of progress of each of these operations that has one."""
+    """Return the newest text of progress of each of these operations that has one in its present attempt."""
     newest = (
         select(operation_events.c.operation_id, operation_events.c.text)
         .ext(distinct_on(operation_events.c.operation_id))
-        .where(operation_events.c.operation_id.in_(operation_ids), operation_events.c.kind.like("%\\_progress"))
+        .join(operations, operations.c.id == operation_events.c.operation_id)
+        .where(
+            operation_events.c.operation_id.in_(operation_ids),
+            operation_events.c.attempt == operations.c.attempt,
+            operation_events.c.kind.like("%\\_progress"),
+        )
         .order_by(operation_events.c.operation_id, operation_events.c.id.desc())
     )
     return {row.operation_id: row.text for row in await tx.execute(newest)}

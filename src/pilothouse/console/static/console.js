@@ -160,8 +160,21 @@ function countTicked() {
   if (told) told.textContent = tell("ticked", { number: document.querySelectorAll(".tick :checked").length });
 }
 
+// A row that has the focus keeps it when the list comes anew; if it is gone, the first one gets it.
+let focused = null;
+
+document.addEventListener("htmx:before:swap", () => {
+  focused = document.activeElement?.closest("#list .name[href]")?.getAttribute("href") ?? null;
+});
+
+function keepFocus() {
+  if (focused === null || document.activeElement?.matches("a, button, input, select, textarea")) return;
+  const names = [...document.querySelectorAll("#list .name[href]")];
+  (names.find((name) => name.getAttribute("href") === focused) ?? names[0])?.focus({ preventScroll: true });
+}
+
 document.addEventListener("change", countTicked);
-document.addEventListener("htmx:after:swap", () => { connected(); tellTimes(document); countTicked(); });
+document.addEventListener("htmx:after:swap", () => { connected(); tellTimes(document); countTicked(); keepFocus(); });
 document.addEventListener("htmx:sse:after:message", () => { connected(); tellTimes(document); followLog(); });
 document.addEventListener("htmx:sse:error", disconnected);
 document.addEventListener("htmx:error", disconnected);
