@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.support.browsers import Visit, visit
+from tests.support.releases import HelmCommand, OneRelease
 from tests.support.servers import RunningServer, wait_for
 from tests.support.users import PASSWORD, add_person
 
@@ -110,6 +111,7 @@ def test_the_audit_shows_changes_with_place_and_end_and_reads_when_asked(
     page.get_by_label("Reads, too").check()
     page.get_by_role("button", name="Search").click()
     expect(page.locator("tbody")).to_contain_text("pilothouse:values:read")
+    expect(page.locator("tbody").get_by_role("link", name="audited", exact=True)).to_have_count(2)
     times = [one.get_attribute("datetime") or "" for one in page.locator("tbody time").all()]
     assert times == sorted(times, reverse=True)
     page.get_by_label("To", exact=True).fill("2001-01-31")
@@ -119,6 +121,44 @@ def test_the_audit_shows_changes_with_place_and_end_and_reads_when_asked(
         answer = page.goto(f"{person.home}/audit?to={day}")
         assert answer is not None
         assert answer.status == 400
+
+
+def test_from_a_row_of_the_audit_it_is_two_steps_to_what_was_changed(  # noqa: PLR0917 (fixtures)
+    person: Visit, server: RunningServer, namespace: str, helm_cli: HelmCommand, charts: dict[str, str],
+    install: Callable[[str], None],
+):  # fmt: skip
+    install("traced")
+    page, one = person.page, OneRelease(server, namespace, "traced", helm_cli)
+    person.open_release(namespace, "traced", "/change")
+    page.get_by_role("button", name="Plan it").click()
+    page.get_by_role("button", name="Upgrade traced").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Succeeded")
+    assert one.update(chart_id=charts["next"], values={"text": "third"}).status_code == 200
+    one.settled()
+    page.goto(f"{person.home}/audit?target={server.cluster_id}/{namespace}/traced")
+    rows = page.locator("tbody tr")
+    expect(rows).to_have_count(3)
+    expect(rows.get_by_role("link", name="traced", exact=True)).to_have_count(3)
+    rows.nth(1).get_by_role("link", name="operation").click()
+    page.get_by_role("link", name="The plan that was applied").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("traced")
+    assert "/plans/" in page.url
+    page.go_back()
+    page.get_by_role("link", name="Revision 1 compared with 2").click()
+    expect(page.get_by_role("heading", level=2)).to_contain_text("From revision 1 to 2")
+    page.goto(f"{person.home}/audit?target={server.cluster_id}/{namespace}/traced")
+    rows.nth(0).get_by_role("link", name="operation").click()
+    expect(page.get_by_role("link", name="The plan that was applied")).to_have_count(0)
+    page.get_by_role("link", name="Revision 2 compared with 3").click()
+    expect(page.locator("main")).to_contain_text("third")
+    page.goto(f"{person.home}/audit?target={server.cluster_id}/{namespace}/traced")
+    rows.nth(2).get_by_role("link", name="operation").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Install")
+    expect(page.get_by_role("link", name=re.compile("compared with"))).to_have_count(0)
+    page.go_back()
+    rows.nth(2).get_by_role("link", name="traced", exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("traced")
+    expect(page.locator(".lead").first).to_contain_text("revision 3")
 
 
 def test_operations_tell_who_ordered_them_and_are_found_by_the_release(person: Visit, install: Callable[[str], None]):

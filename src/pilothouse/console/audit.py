@@ -18,6 +18,8 @@ from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.store.audit import AuditFilter, AuditPlace, AuditRow, Outcome
 
 _PAGE: Final = 50
+#: A release has a namespace and a name below its cluster.
+_OF_RELEASE: Final = 2
 _FIELDS: Final = ("user", "action", "target", "outcome", "from", "to", "reads")
 
 
@@ -77,12 +79,12 @@ def _day(given: dict[str, str], name: str, *, after: int = 0) -> datetime | None
         raise not_a_day(name, given[name]) from None
 
 
-def _place(row: AuditRow, clusters: dict[str, str]) -> tuple[str, str]:
-    """Return the cluster and the namespace of what was acted on; empty for what is in none."""
+def _place(row: AuditRow, clusters: dict[str, str]) -> tuple[str, str, str]:
+    """Return the cluster and the namespace of what was acted on, and the release if it is one; empty for none."""
     cluster_id, *below = row.target.split("/")
     if cluster_id not in clusters:
-        return "", ""
-    return clusters[cluster_id], below[0] if below else ""
+        return "", "", ""
+    return clusters[cluster_id], below[0] if below else "", below[1] if len(below) >= _OF_RELEASE else ""
 
 
 def _place_of(request: Request) -> AuditPlace | None:

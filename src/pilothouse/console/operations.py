@@ -24,12 +24,16 @@ from pilothouse.http.time_markers import read_time_marker, write_time_marker
 from pilothouse.services.clusters import Clusters
 from pilothouse.services.operations.cancel import Cancellations
 from pilothouse.services.operations.read import Operations
+from pilothouse.services.releases.plans import Plans
 from pilothouse.states import LIVING_STATES, Action, OperationState
 from pilothouse.store.operation_events import EventRow
 from pilothouse.store.operations import OperationRow
 
 _PAGE: Final = 50
 _LIST: Final = "cce:operation:list"
+_GET: Final = "cce:release:get"
+#: What writes a revision over another.
+_COMPARED: Final = frozenset({Action.INSTALL, Action.UPGRADE, Action.ROLLBACK})
 _MOST_EVENTS: Final = 300
 #: Between two messages of a stream, each of which is the whole operation.
 _APART_SECONDS: Final = 1.0
@@ -181,7 +185,8 @@ async def _operation_message(
 ) -> bytes:
     """Return the message with the operation; those who follow it together, and may do the same, share its making."""
     caller, shared = caller_of(request), cast("Shared[bytes]", request.app.state.messages)
-    rights = caller.may(_LIST), caller.may(_MAY_CANCEL.get(row.action, ""))
+    at_release = caller.at(row.cluster_id, row.namespace).may(_GET)
+    rights = caller.may(_LIST), caller.may(_GET), at_release, caller.may(_MAY_CANCEL.get(row.action, ""))
     key = (spoken(), row, events[-1].id if events else 0, here(caller), rights, names.get(row.cluster_id))
 
     async def make() -> bytes:
@@ -207,7 +212,14 @@ async def _shown(request: Request, row: OperationRow, events: list[EventRow], na
         "before": (await operations.count_before(caller, [row])).get(row.id) if caller.may(_LIST) else None,
         "may_cancel": caller.may(_MAY_CANCEL.get(row.action, "")),
         "cancel_right": _MAY_CANCEL.get(row.action, ""),
+        "plan_id": row.plan_id if row.plan_id and await service_of(request, Plans).is_kept(caller, row.plan_id) else "",
+        "replaced": _replaced(row) if caller.at(row.cluster_id, row.namespace).may(_GET) else 0,
     }
+
+
+def _replaced(row: OperationRow) -> int:
+    """Return the revision that the operation has written another over; 0 if it has not, or there was none."""
+    return row.base_revision or 0 if row.wrote_revision and row.revision and row.action in _COMPARED else 0
 
 
 async def _newest_events(request: Request) -> list[EventRow]:

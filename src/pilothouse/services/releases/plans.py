@@ -147,6 +147,13 @@ class Plans:
             raise _unknown(plan_id)
         caller.require(PERMISSIONS[Action(action)])
 
+    async def is_kept(self, caller: Caller, plan_id: str) -> bool:
+        """Return True if the caller may read the plan, and it is kept still: operations outlive what they apply."""
+        if not caller.may("cce:release:get"):
+            return False
+        async with self._database.autocommit() as connection:
+            return await store.find_action(connection, plan_id, project_id=caller.project_id) is not None
+
     async def read(self, caller: Caller, plan_id: str) -> Plan:
         """Return a plan of the project; raise NotFound if there is none, PlanMoved if it cannot be read."""
         caller.require("cce:release:get")
