@@ -5,12 +5,17 @@ import uuid
 from collections.abc import Callable
 
 import pytest
+from lightkube import Client
+from lightkube.config.kubeconfig import KubeConfig
+from lightkube.resources.core_v1 import ConfigMap
+from lightkube.types import PatchType
 from playwright.sync_api import Browser, Page, expect
 
 from tests.support.browsers import Visit, visit
 from tests.support.releases import HelmCommand, OneRelease
 from tests.support.servers import RunningServer, wait_for
 from tests.support.users import PASSWORD, add_person
+from tools.localcluster.cluster import RunningCluster
 
 
 @pytest.fixture
@@ -146,7 +151,7 @@ def test_what_is_ticked_stays_ticked_when_the_list_moves(
     server.send("POST", f"/api/v1/operations/{operation_id}/cancel", json_body={})
 
 
-def test_who_may_only_look_chooses_nothing(
+def test_who_may_only_look_may_only_look_for_drift(
     browser: Browser, server: RunningServer, namespace: str, pair: tuple[str, str]
 ):
     viewer = add_person(server, "readonly", project_id=server.project_id)
@@ -154,11 +159,85 @@ def test_who_may_only_look_chooses_nothing(
         they.log_in(name=viewer.name, password=PASSWORD)
         they.page.goto(f"{they.home}/releases?namespace={namespace}")
         expect(they.page.locator("tbody tr")).to_have_count(2)
-        expect(they.page.locator("input[name=release]")).to_have_count(0)
+        they.page.get_by_label(f"Choose {pair[0]}").check()
+        expect(they.page.locator(".chosen button")).to_have_count(1)
+        they.page.get_by_role("button", name="Look for drift").click()
+        expect(they.page.get_by_role("heading", level=1)).to_contain_text("0 of 1 have drifted")
         for query in ("do=uninstall", "do=rollback", "do=x", ""):
             answer = they.page.goto(f"{they.home}/releases/bulk?{query}&release=test/{namespace}/{pair[0]}")
             assert answer is not None
             assert answer.status in {400, 403}, query
+
+
+def test_drift_is_looked_for_at_all_that_nobody_has_looked_at(
+    person: Visit, server: RunningServer, namespace: str, kubernetes: RunningCluster, pair: tuple[str, str]
+):
+    page = person.page
+    client = Client(config=KubeConfig.from_file(kubernetes.kubeconfig), trust_env=False)
+    try:
+        client.patch(
+            ConfigMap, f"{pair[1]}-config", {"data": {"text": "edited"}}, namespace=namespace,
+            patch_type=PatchType.MERGE, field_manager="kubectl-edit",
+        )  # fmt: skip
+    finally:
+        client.close()
+    page.goto(f"{person.home}/releases?namespace={namespace}")
+    page.get_by_label("Drifted").check()
+    expect(page.locator(".empty")).to_contain_text("No release is known to have drifted.")
+    expect(page.get_by_role("link", name="Show them")).to_be_visible()
+    page.get_by_role("link", name="Show the 2 that were not looked at").click()
+    expect(page.locator("tbody tr")).to_have_count(2)
+    person.inspect("unlooked")
+    page.get_by_role("button", name="Look for drift at the 2 listed").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("1 of 2 has drifted")
+    rows = page.locator("tbody tr")
+    expect(rows.nth(0)).to_contain_text(pair[1])
+    expect(rows.nth(0)).to_contain_text("1 changed, 0 removed, 0 added")
+    expect(rows.nth(1)).to_contain_text("No drift")
+    person.inspect("drifts")
+    rows.nth(0).get_by_role("link", name="what differs").click()
+    expect(page.locator("main")).to_contain_text("edited")
+    page.go_back()
+    page.get_by_role("link", name="All that have drifted").click()
+    expect(page.locator("tbody")).to_contain_text(pair[1])
+    page.goto(f"{person.home}/releases?namespace={namespace}&unlooked=yes")
+    expect(page.locator(".empty")).to_contain_text("No release matches.")
+    listed = server.send("GET", f"/api/v1/releases?namespace={namespace}&drifted=true").json()
+    assert [one["name"] for one in listed] == [pair[1]]
+
+
+def test_what_cannot_be_looked_at_says_why_and_the_others_are_looked_at(
+    person: Visit, server: RunningServer, namespace: str, helm_cli: HelmCommand, pair: tuple[str, str]
+):
+    kept, wanted = OneRelease(server, namespace, pair[0], helm_cli), {"options": {"keep_history": True}}
+    path = f"/api/v1/clusters/{server.cluster_id}/namespaces/{namespace}/releases/{pair[0]}"
+    answer = server.send("DELETE", path, json_body=wanted, headers={"Prefer": "wait=60"}, timeout=90)
+    assert answer.json()["state"] == "succeeded", answer.text
+    assert kept.statuses() == ["uninstalled"]
+    page = choose(person, namespace, *pair)
+    page.get_by_role("button", name="Look for drift").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("0 of 2 have drifted")
+    expect(page.locator("tr.bad")).to_contain_text(f"{pair[0]}")
+    expect(page.locator("tr.bad")).to_contain_text("it is uninstalled: there is nothing to compare")
+    expect(page.locator("tr.ok")).to_contain_text(pair[1])
+    page.goto(f"{page.url}&release=test/{namespace}/never&release=nowhere/{namespace}/none")
+    expect(page.locator("tr.bad")).to_have_count(3)
+    expect(page.locator("tr.bad", has_text="never")).to_contain_text("release 'never' does not exist")
+    expect(page.locator("tr.bad", has_text="nowhere")).to_contain_text("does not exist")
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("", "none is chosen"),
+        ("release=x", "is not a release"),
+        ("release=a/b/c%00", "contains a NUL character"),
+        ("&".join(f"release=test/n/r{number}" for number in range(51)), "at most 50"),
+    ],
+)
+def test_a_wrong_choice_of_what_to_look_at_is_said(person: Visit, query: str, said: str):
+    person.page.goto(f"{person.home}/releases/bulk/drift?{query}")
+    expect(person.page.locator("main")).to_contain_text(said)
 
 
 @pytest.mark.parametrize(

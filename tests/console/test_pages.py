@@ -400,6 +400,9 @@ def pages(person: Visit, release: OneRelease, charts: dict[str, str], running: s
             [f"{home}/releases/bulk?do=rollback", *(f"test/{release.namespace}/{name}" for name in ("shop", "fails"))]
         ),
         "drift": f"{shop}/diff?to=live",
+        "bulk-drift": f"{home}/releases/bulk/drift?release=test/{release.namespace}/shop&release=test/none/none",
+        "releases-unlooked": f"{home}/releases?namespace={release.namespace}&unlooked=yes",
+        "releases-drifted": f"{home}/releases?namespace={release.namespace}&drifted=yes",
         "account": "/console/account",
         "projects": "/console/projects",
         "missing": f"{home}/there-is-no-such-page",

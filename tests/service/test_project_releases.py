@@ -380,6 +380,8 @@ async def test_drift_of_the_last_look_is_shown_and_filtered_by(project: Project)
     for sort in ("cluster", "-updated"):
         assert {one.name for one in await project.listed(sort, drifted=True, limit=1)} == {"changed", "failed"}
         assert [one.name for one in await project.listed(sort, drifted=False)] == ["clean"]
+        unlooked = {one.name for one in await project.listed(sort, unlooked=True, limit=1)}
+        assert unlooked == {"newer", "unreadable", "unseen"}
 
 
 async def test_a_look_at_what_is_deployed_no_more_tells_nothing(project: Project):
@@ -404,6 +406,7 @@ async def test_a_look_at_what_is_deployed_no_more_tells_nothing(project: Project
     }
     assert await project.names(drifted=True) == ["alpha/shop/failed-since", "alpha/shop/never-deployed"]
     assert await project.names(drifted=False) == []
+    assert await project.names(unlooked=True) == ["alpha/shop/mended-since"]
     async with project.database.transaction() as tx:
         due = await drift.find_due(tx, alpha, older_seconds=3600)
     assert due == drift.DueLook("shop", "mended-since")

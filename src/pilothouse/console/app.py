@@ -24,6 +24,7 @@ from pilothouse.console import (
     change,
     charts,
     clusters,
+    drifts,
     groups,
     install,
     login,
@@ -81,7 +82,20 @@ async def list_projects(request: Request) -> Response:
 def create_console(settings: Settings, services: Mapping[type, Any]) -> ASGIApp:
     """Return the console over the application's services."""
     of_project = [Route("/", project_home)]
-    inside = (releases, bulk, release, pods, release_writes, install, change, plans, operations, clusters, charts)
+    inside = (
+        releases,
+        bulk,
+        drifts,
+        release,
+        pods,
+        release_writes,
+        install,
+        change,
+        plans,
+        operations,
+        clusters,
+        charts,
+    )
     for part in (*inside, sources, source_charts, verification, audit, access, groups, policies):
         of_project += part.ROUTES
     app = Starlette(

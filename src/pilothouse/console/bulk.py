@@ -68,7 +68,12 @@ class Chosen:
         return f"{self.place.cluster}/{self.place.namespace}/{self.place.name}{shown}"
 
 
-def _read(texts: list[str]) -> list[Chosen]:
+def read_places(texts: list[str], *, most: int) -> list[ReleaseRef]:
+    """Return the releases that were chosen, each once; InvalidRequest for none, or too many."""
+    return [one.place for one in _read(texts, most=most)]
+
+
+def _read(texts: list[str], *, most: int = MOST) -> list[Chosen]:
     chosen: dict[ReleaseRef, Chosen] = {}
     for text in texts:
         found = _NAMED.fullmatch(text.strip())
@@ -80,11 +85,11 @@ def _read(texts: list[str]) -> list[Chosen]:
         chosen[place] = Chosen(place, revision=int(found[4] or 0), target=int(found[5] or 0), since=int(found[6] or 0))
     if not chosen:
         raise wrong("release", gettext("none is chosen; tick some in the list first"))
-    if len(chosen) > MOST:
+    if len(chosen) > most:
         problem = gettext(
             "%(chosen)s are chosen, and at most %(most)s are done at a time; choose fewer",
             chosen=len(chosen),
-            most=MOST,
+            most=most,
         )
         raise wrong("release", problem)
     return list(chosen.values())

@@ -31,6 +31,7 @@ _FIELDS: Final = (
     "status",
     "manager",
     "drifted",
+    "unlooked",
     "locked",
     "update",
     "sort",
@@ -131,6 +132,7 @@ async def list_releases(request: Request) -> Response:
         old_seconds=_OLD_SECONDS,
         unsettled=UNSETTLED,
         moving=any(one.operation_id for one in found.releases),
+        may_look=caller.may_somewhere("cce:release:get"),
         unlooked=await _count_unlooked(request, query) if query["drifted"] and refused is None else None,
         looks_itself=bool(request.app.state.settings.observer.drift_requests_per_second),
     )
@@ -139,14 +141,11 @@ async def list_releases(request: Request) -> Response:
 async def _count_unlooked(request: Request, query: ListQuery) -> int:
     """Return how many releases have no look at their drift, as they are now; a filter by status counts for nothing."""
     wanted, order = _read(replace(query, given={**query.given, "marker": ""}))
-    counts = []
-    for drifted in (None, True, False):
-        found = await service_of(request, ProjectReleases).list_releases(
-            caller_of(request), replace(wanted, drifted=drifted), sort=order, limit=1, totals=True
-        )
-        counts.append(sum((found.totals or {}).values()))
-    every, with_drift, without = counts
-    return max(every - with_drift - without, 0)
+    wanted = replace(wanted, drifted=None, unlooked=True)
+    found = await service_of(request, ProjectReleases).list_releases(
+        caller_of(request), wanted, sort=order, limit=1, totals=True
+    )
+    return sum((found.totals or {}).values())
 
 
 def _read(query: ListQuery) -> tuple[ReleaseFilter, ReleaseSort]:
@@ -158,6 +157,7 @@ def _read(query: ListQuery) -> tuple[ReleaseFilter, ReleaseSort]:
         name=query["q"],
         chart=query["chart"],
         drifted=True if query["drifted"] else None,
+        unlooked=bool(query["unlooked"]),
         locked=bool(query["locked"]),
         update_available=True if query["update"] else None,
         manager=known("manager", query["manager"], MANAGERS) if query["manager"] else "",

@@ -66,6 +66,7 @@ _GLOBALS: Final[dict[str, Any]] = {
     "cancel_question": words.CANCEL_QUESTIONS.__getitem__,
     "cancel_order": words.CANCEL_ORDERS.__getitem__,
     "outcome_word": words.outcome,
+    "drift_word": words.drift,
     "ordered_word": words.ordered,
     "user_word": words.user,
     "key_word": words.key,

@@ -258,6 +258,12 @@ _OTHER_ERROR: Final = (
     True,
 )
 _GO_VALUE: Final = re.compile(r"&value\.valueUnstructured\{Value:([^{}]*)\}")
+_DRIFTS: Final[dict[str, Word]] = {
+    "drifted": Word("Drifted", "busy", "alert"),
+    "unlooked": Word("Not looked at", "bad", "ban"),
+    "partly": Word("Not all compared", "idle", "help"),
+    "none": Word("No drift", "ok", "check"),
+}
 _ORDERED: Final = Word("Ordered", "ok", "check")
 _LEFT_ALONE: Final = Word("Left alone", "bad", "ban")
 _ENABLED: Final = Word("Enabled", "ok", "check")
@@ -352,6 +358,11 @@ def agent(text: str) -> str:
 def plain(text: str) -> str:
     """Return a text of Kubernetes without the names that Go gives to values."""
     return _GO_VALUE.sub(r"\1", text)
+
+
+def drift(state: str) -> Word:
+    """Return the word for what a look at a release has shown."""
+    return _DRIFTS[state]
 
 
 def ordered(problem: str, *, unsure: bool = False) -> Word:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy import text
 
-from pilothouse.states import UNSETTLED
+from pilothouse.states import UNSETTLED, ReleaseStatus
 from pilothouse.store.database import Transaction
 from pilothouse.store.drift import OUTDATED
 
@@ -24,7 +24,7 @@ class ReleaseFilter:
     ``cluster``: id or name. ``name``: a part of it. ``chart``: its name, or name and version as ``name-version``.
     ``manager``: the beginning of the manager's name, ``none`` or ``operator`` for one of another program. ``places``:
     clusters' ids with namespaces; None for all. ``locked``: on the way to another status, and no operation is at work.
-    ``source``: the name of the one that the chart came from.
+    ``source``: the name of the one that the chart came from. ``unlooked``: no look tells of its drift as it is now.
     """
 
     cluster: str = ""
@@ -34,6 +34,7 @@ class ReleaseFilter:
     manager: str = ""
     statuses: tuple[str, ...] = ()
     drifted: bool | None = None
+    unlooked: bool = False
     locked: bool = False
     update_available: bool | None = None
     source: str = ""
@@ -178,7 +179,7 @@ async def count_statuses(tx: Transaction, *, project_id: str, filters: ReleaseFi
 
 
 def _parameters(project_id: str, filters: ReleaseFilter) -> dict[str, Any]:
-    unbound = {"manager", "drifted", "locked", "update_available", "hide_addons", "places"}
+    unbound = {"manager", "drifted", "unlooked", "locked", "update_available", "hide_addons", "places"}
     conditions = {name: value for name, value in vars(filters).items() if value and name not in unbound}
     if filters.statuses:
         conditions["statuses"] = list(filters.statuses)
@@ -290,6 +291,8 @@ def _conditions(filters: ReleaseFilter) -> list[str]:
         conditions.append(_AMONG_PLACES)
     if filters.drifted is not None:
         conditions.append(_HAS_LOOK.replace("{found}", "drifted" if filters.drifted else "NOT drifted"))
+    if filters.unlooked:  # what is uninstalled has nothing to be looked at
+        conditions.append(f"status <> '{ReleaseStatus.UNINSTALLED}' AND NOT {_HAS_LOOK.replace('{found}', 'true')}")
     if filters.update_available is not None:
         conditions.append(_OF_SOURCES.replace("{found}", "<>" if filters.update_available else "="))
     if filters.source:
