@@ -47,7 +47,7 @@ class Look:
 
     @property
     def state(self) -> str:
-        """How it is, as ``words.drift`` tells it."""
+        """The word for what was found, as ``words.drift`` takes it."""
         if self.counts is None:
             return "unlooked"
         if any(self.counts[change] for change in ("added", "changed", "removed")):

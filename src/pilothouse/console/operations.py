@@ -212,9 +212,17 @@ async def _shown(request: Request, row: OperationRow, events: list[EventRow], na
         "before": (await operations.count_before(caller, [row])).get(row.id) if caller.may(_LIST) else None,
         "may_cancel": caller.may(_MAY_CANCEL.get(row.action, "")),
         "cancel_right": _MAY_CANCEL.get(row.action, ""),
-        "plan_id": row.plan_id if row.plan_id and await service_of(request, Plans).is_kept(caller, row.plan_id) else "",
+        "plan_id": await _plan_of(request, row),
         "replaced": _replaced(row) if caller.at(row.cluster_id, row.namespace).may(_GET) else 0,
     }
+
+
+async def _plan_of(request: Request, row: OperationRow) -> str:
+    """Return the id of the plan that it applies; empty if there is none to be shown to the caller."""
+    caller = caller_of(request)
+    if not row.plan_id or not caller.may(_GET):
+        return ""
+    return row.plan_id if await service_of(request, Plans).is_kept(caller, row.plan_id) else ""
 
 
 def _replaced(row: OperationRow) -> int:

@@ -148,9 +148,8 @@ class Plans:
         caller.require(PERMISSIONS[Action(action)])
 
     async def is_kept(self, caller: Caller, plan_id: str) -> bool:
-        """Return True if the caller may read the plan, and it is kept still: operations outlive what they apply."""
-        if not caller.may("cce:release:get"):
-            return False
+        """Return True if the project has the plan still: operations outlive what they apply."""
+        caller.require("cce:release:get")
         async with self._database.autocommit() as connection:
             return await store.find_action(connection, plan_id, project_id=caller.project_id) is not None
 
