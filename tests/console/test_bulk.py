@@ -226,6 +226,29 @@ def test_what_cannot_be_looked_at_says_why_and_the_others_are_looked_at(
     expect(page.locator("tr.bad", has_text="nowhere")).to_contain_text("does not exist")
 
 
+def test_who_is_limited_to_a_namespace_looks_for_drift_there_only(
+    browser: Browser, server: RunningServer, namespace: str, pair: tuple[str, str]
+):
+    limited = add_person(server)
+    allowed = {
+        "Effect": "Allow", "Action": ["cce:release:get", "cce:release:list"], "Resource": ["*"],
+        "Condition": {"StringEquals": {"pilothouse:Namespace": [namespace], "cce:ClusterId": [server.cluster_id]}},
+    }  # fmt: skip
+    body = {"name": f"p-{uuid.uuid4().hex[:8]}", "document": {"Version": "5.0", "Statement": [allowed]}}
+    policy_id = server.send("POST", "/api/v1/policies", json_body=body).json()["id"]
+    attached = {"user_id": limited.id, "project_id": server.project_id}
+    answer = server.send("POST", f"/api/v1/policies/{policy_id}/attachments", json_body=attached)
+    assert answer.status_code == 200, answer.text
+    with visit(browser, server) as they:
+        they.log_in(name=limited.name, password=PASSWORD)
+        page = choose(they, namespace, pair[0])
+        page.get_by_role("button", name="Look for drift").click()
+        expect(page.locator("tr.ok")).to_contain_text(pair[0])
+        page.goto(f"{page.url}&release=test/elsewhere/{pair[1]}")
+        expect(page.locator("tr.ok")).to_contain_text(pair[0])
+        expect(page.locator("tr.bad")).to_contain_text("cce:release:get")
+
+
 @pytest.mark.parametrize(
     ("query", "said"),
     [
