@@ -24,8 +24,9 @@ from pilothouse.http.time_markers import read_time_marker, write_time_marker
 from pilothouse.services.clusters import Clusters
 from pilothouse.services.operations.cancel import Cancellations
 from pilothouse.services.operations.read import Operations
+from pilothouse.services.releases.details import ReleaseDetails, ReleaseRef
 from pilothouse.services.releases.plans import Plans
-from pilothouse.states import LIVING_STATES, Action, OperationState
+from pilothouse.states import LIVING_STATES, Action, OperationState, ReleaseStatus
 from pilothouse.store.operation_events import EventRow
 from pilothouse.store.operations import OperationRow
 
@@ -201,6 +202,7 @@ async def _shown(request: Request, row: OperationRow, events: list[EventRow], na
     evidence = [_evidence(one.attempt, one.at, one.found) for one in found]
     progress = _progress(row, events)
     return {
+        "is_gone": row.state not in LIVING_STATES and await _is_gone(request, row),
         "row": row,
         "user": (await operations.name_users(caller, [row])).get(row.user_id) if caller.may(_LIST) else None,
         "events": events,
@@ -228,6 +230,22 @@ async def _plan_of(request: Request, row: OperationRow) -> str:
 def _replaced(row: OperationRow) -> int:
     """Return the revision that the operation has written another over; 0 if it has not, or there was none."""
     return row.base_revision or 0 if row.wrote_revision and row.revision and row.action in _COMPARED else 0
+
+
+async def _is_gone(request: Request, row: OperationRow) -> bool:
+    """Return whether nothing of the release is left, as far as the person may know."""
+    place = ReleaseRef(row.cluster_id, row.namespace, row.release_name)
+    try:
+        detail = await service_of(request, ReleaseDetails).show_head(caller_of(request), place)
+    except NotFound:
+        return True
+    except PilothouseError:
+        return False
+    release = detail.release
+    if (row.action, row.state) != (Action.UNINSTALL, OperationState.SUCCEEDED) or row.finished_at is None:
+        return False
+    # what the cluster has told of it may be older than the end
+    return release.status != ReleaseStatus.UNINSTALLED and release.created_at < row.finished_at
 
 
 async def _newest_events(request: Request) -> list[EventRow]:
