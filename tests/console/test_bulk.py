@@ -76,6 +76,12 @@ def test_several_are_rolled_back_and_one_that_cannot_be_is_left_alone(  # noqa: 
     assert page.get_by_role("link", name="Follow it").get_attribute("href") == link, "it was ordered once"
     one.settled()
     assert one.statuses() == ["superseded", "superseded", "deployed"]
+    path = f"/api/v1/clusters/{server.cluster_id}/namespaces/{namespace}/releases/{pair[0]}"
+    kept = {"options": {"keep_history": True}}
+    answer = server.send("DELETE", path, json_body=kept, headers={"Prefer": "wait=60"}, timeout=90)
+    assert answer.json()["state"] == "succeeded", answer.text
+    page.goto(f"{person.home}/releases/bulk?do=rollback&release=test/{namespace}/{pair[0]}")
+    expect(page.locator(".blocking")).to_contain_text("it is uninstalled; bring it back on its own page")
 
 
 def test_a_release_that_has_moved_since_it_was_shown_is_not_rolled_back(  # noqa: PLR0917 (fixtures)

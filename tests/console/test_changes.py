@@ -366,7 +366,7 @@ def test_a_rollback_and_an_uninstall_can_be_planned(person: Visit, release: OneR
     page.get_by_role("link", name="Back").click()
     expect(page.get_by_label(re.compile("to confirm"))).to_be_visible()
     person.open_release(release.namespace, "shop", "/rollback?to=1")
-    page.get_by_role("button", name="Plan it").click()
+    page.get_by_role("button", name="Plan going back to revision 1").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Roll back shop")
     expect(page.locator(".chips")).to_contain_text("Added1")
     page.get_by_role("button", name="Roll shop back to revision 1").click()

@@ -40,7 +40,10 @@ def test_drift_is_mended_from_the_page_that_shows_it_and_its_notice_goes(
         page.get_by_role("link", name="Apply the release again").click()
         expect(page.get_by_label(FORCE)).to_be_checked()
         page.get_by_role("button", name="Plan it").click()
-        expect(page.locator(".chips.live")).to_contain_text("Changed1")
+        expect(page.locator(".chips").first).to_have_text(re.compile(r"^\s*Changed1\s*$"))
+        expect(page.locator(".object > summary")).to_contain_text("Put back")
+        expect(page.locator(".object td.old")).to_be_visible()
+        expect(page.locator(".object td.old")).to_contain_text("edited")
         expect(page.locator(".apply")).to_contain_text(FORCE)
         page.get_by_role("button", name="Upgrade drifts").click()
         expect(page.get_by_role("heading", level=1)).to_contain_text("Succeeded")
@@ -95,7 +98,8 @@ def test_a_write_during_an_upgrade_is_refused_in_words_that_fit(  # noqa: PLR091
     wait_for(lambda: len(one.history()) == 2)  # what a cancel goes back to is known by then
     if write == "uninstall":
         page.get_by_label(re.compile("to confirm")).fill("moves")
-    page.locator("form[method=post].stack button, form[method=post].actions button").first.click()
+    button = {"rollback": "Roll back to revision 1", "uninstall": "Uninstall"}[write]
+    page.get_by_role("button", name=button, exact=True).click()
     expect(page.get_by_role("alert")).to_contain_text("an upgrade of release 'moves' is running")
     expect(page.get_by_role("alert")).not_to_contain_text("Update release is forbidden")
     page.get_by_role("link", name="stop it").click()

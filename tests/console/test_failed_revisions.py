@@ -3,9 +3,9 @@
 import re
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
-from tests.support.browsers import Visit
+from tests.support.browsers import Visit, visit
 from tests.support.charts import build_chart, config_map_template
 from tests.support.releases import HelmCommand, OneRelease
 from tests.support.servers import RunningServer
@@ -47,11 +47,11 @@ def test_a_plan_over_a_failed_revision_says_what_it_is_compared_with_and_what_di
     person.open_release(failed.namespace, "shop", "/rollback")
     expect(page.get_by_label("To revision")).to_have_value("1")
     expect(page.get_by_label("To revision")).to_contain_text(re.compile("1: deployed, half 1.0.0"))
-    page.get_by_role("button", name="Plan it").click()
+    page.get_by_role("button", name="Plan going back to revision 1").click()
     expect(page.locator("main .notice")).to_contain_text(
         "Revision 2 failed; compared with revision 1, the last that was"
     )
-    expect(page.locator(".chips").first).to_have_text(re.compile(r"^\s*Unchanged1\s*$"))
+    expect(page.locator(".chips:not(.live)")).to_have_text(re.compile(r"^\s*Unchanged1\s*$"))
     expect(page.locator("main")).to_contain_text("Against what the cluster has now, 1 field differs")
     expect(page.locator(".chips.live")).to_contain_text("Changed1")
     expect(page.locator("main")).to_contain_text("The values are those of revision 1.")
@@ -68,8 +68,6 @@ def test_a_rollback_warns_of_a_revision_that_failed_and_offers_none_where_there_
     expect(page.get_by_label("To revision")).to_have_value("1")
     expect(page.get_by_text("did not go well")).to_have_count(0)
     page.get_by_label("To revision").select_option("2")
-    page.get_by_role("button", name="Show what would change").click()
-    expect(page.get_by_label("To revision")).to_have_value("2")
     expect(page.locator(".notice.bad")).to_contain_text("Revision 2 did not go well: it is failed.")
     first = OneRelease(server, failed.namespace, "first", helm_cli)
     answer = server.send(
@@ -81,3 +79,63 @@ def test_a_rollback_warns_of_a_revision_that_failed_and_offers_none_where_there_
     person.open_release(first.namespace, "first", "/rollback")
     expect(page.locator("main")).to_contain_text("There is nothing to go back to.")
     expect(page.get_by_role("button", name="Roll back")).to_have_count(0)
+
+
+@pytest.fixture
+def third(server: RunningServer, namespace: str, helm_cli: HelmCommand, half: dict[str, str]) -> OneRelease:
+    """A release of three revisions that differ in a text."""
+    made = OneRelease(server, namespace, "shop", helm_cli)
+    assert made.create(half["1.0.0"], values={"text": "first"}).status_code == 201
+    assert made.settled()["status"] == "DEPLOYED"
+    for said in ("second", "third"):
+        assert made.update(chart_id=half["1.0.0"], values={"text": said}).status_code == 200
+        assert made.settled()["status"] == "DEPLOYED"
+    return made
+
+
+def test_the_revision_that_is_chosen_is_previewed_planned_and_rolled_back_to(person: Visit, third: OneRelease):
+    page = person.page
+    person.open_release(third.namespace, "shop", "/rollback")
+    expect(page.get_by_role("button", name="Roll back to revision 2")).to_be_visible()
+    expect(page.locator("td.new")).to_contain_text("second")
+    page.get_by_label("Run the chart's rollback hooks").check()
+    page.get_by_label("To revision").select_option("1")
+    expect(page.locator("td.new")).to_contain_text("first")
+    expect(page.locator("h3")).to_have_text("From revision 3 to what revision 1 has")
+    expect(page.get_by_role("button", name="revision 2")).to_have_count(0)
+    expect(page.get_by_label("Run the chart's rollback hooks")).to_be_checked()
+    expect(page).to_have_url(re.compile(r"/rollback\?to=1$"))
+    page.reload()
+    expect(page.get_by_label("To revision")).to_have_value("1")
+    page.get_by_role("button", name="Plan going back to revision 1").click()
+    expect(page.get_by_role("button", name="Roll shop back to revision 1")).to_be_visible()
+    page.get_by_role("link", name="Back").click()
+    page.get_by_role("button", name="Roll back to revision 1").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Succeeded")
+    assert third.history()[-1]["description"] == "Rollback to 1"
+
+
+def test_without_scripts_the_list_counts_and_nothing_is_rolled_back_to_that_was_not_shown(
+    browser: Browser, server: RunningServer, third: OneRelease
+):
+    with visit(browser, server, scripts=False) as reader:
+        page = reader.page
+        reader.log_in()
+        reader.open_release(third.namespace, "shop", "/rollback")
+        page.get_by_label("To revision").select_option("1")
+        page.get_by_role("button", name="Plan going back to the chosen revision").click()
+        expect(page.get_by_role("button", name="Roll shop back to revision 1")).to_be_visible()
+        reader.open_release(third.namespace, "shop", "/rollback")
+        page.get_by_label("To revision").select_option("1")
+        page.get_by_role("button", name="Show what would change").click()
+        expect(page.locator("td.new")).to_contain_text("first")
+        page.get_by_label("To revision").select_option("2")
+        page.get_by_role("button", name="Roll back to the chosen revision").click()
+        expect(page.get_by_role("alert")).to_contain_text("revision 2 was chosen, and what was shown is revision 1")
+        expect(page.get_by_label("To revision")).to_have_value("2")
+        expect(page.locator("td.new")).to_contain_text("second")
+        assert len(third.history()) == 3
+        page.get_by_role("button", name="Roll back to the chosen revision").click()
+        expect(page.get_by_role("heading", level=1)).to_contain_text("Roll back shop")
+        assert third.settled()["status"] == "DEPLOYED"
+        assert third.history()[-1]["description"] == "Rollback to 2"

@@ -141,10 +141,54 @@ def test_what_was_uninstalled_with_its_history_is_brought_back(
     assert answer.json()["state"] == "succeeded", answer.text
     page = person.page
     person.open_release(release.namespace, "shop", "/history")
-    page.get_by_role("link", name="roll back to it").click()
-    page.get_by_role("button", name="Roll back to revision 1").click()
+    page.get_by_role("link", name="bring it back", exact=True).click()
+    page.get_by_role("button", name="Bring back revision 1").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Succeeded")
     assert release.statuses() == ["uninstalled", "deployed"]
+
+
+def test_an_uninstall_that_keeps_the_history_is_planned_told_with_its_time_and_undone(
+    person: Visit, release: OneRelease, charts: dict[str, str]
+):
+    upgrade(release, charts, "a second text")
+    long_ago = "() => document.querySelector('.lead time').dateTime"
+    page = person.page
+    person.open_release(release.namespace, "shop")
+    deployed = page.evaluate(long_ago)
+    page.get_by_role("link", name="Uninstall").click()
+    page.get_by_label("Keep the history").check()
+    page.get_by_role("button", name="Plan it").click()
+    expect(page.locator("main")).to_contain_text("All its objects are deleted, and its history stays.")
+    expect(page.locator(".apply .facts")).to_contain_text("Keep the history")
+    page.get_by_role("link", name="Back").click()
+    expect(page.get_by_label("Keep the history")).to_be_checked()
+    page.get_by_label(re.compile("to confirm")).fill("shop")
+    page.get_by_role("button", name="Uninstall", exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Succeeded")
+    assert release.statuses() == ["superseded", "uninstalled"]
+    page.get_by_role("link", name="To the release", exact=True).click()
+    expect(page.locator(".lead")).to_contain_text("by admin (uninstall)")
+    assert page.evaluate(long_ago) > deployed
+    expect(page.get_by_role("link", name="Change", exact=True)).to_have_count(0)
+    page.goto(f"{person.home}/releases?namespace={release.namespace}")
+    expect(page.locator("tbody")).to_contain_text("deployed")
+    page.get_by_role("link", name=re.compile("Uninstalled *1")).click()
+    page.get_by_role("link", name="shop").click()
+    page.get_by_role("link", name="Bring it back").click()
+    expect(page.get_by_label("To revision")).to_have_value("2")
+    expect(page.locator("h3")).to_have_text("Everything that revision 2 has is created again")
+    expect(page.locator(".chips")).to_have_text(re.compile(r"^\s*Added1\s*$"))
+    expect(page.get_by_text("did not go well")).to_have_count(0)
+    page.get_by_label("To revision").select_option("1")
+    expect(page.locator(".chips")).to_have_text(re.compile(r"^\s*Added1\s*$"))
+    page.get_by_label("To revision").select_option("2")
+    page.get_by_role("button", name="Plan bringing back revision 2").click()
+    expect(page.locator(".chips")).to_have_text(re.compile(r"^\s*Added1\s*$"))
+    page.get_by_role("button", name="Roll shop back to revision 2").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Succeeded")
+    assert release.statuses() == ["superseded", "uninstalled", "deployed"]
+    person.open_release(release.namespace, "shop", "/rollback?to=2")
+    expect(page.get_by_text("did not go well")).to_have_count(0)
 
 
 def test_a_running_operation_moves_by_itself_and_is_cancelled(
@@ -214,6 +258,21 @@ def test_an_uninstall_takes_the_name_and_shows_what_the_service_refuses(person: 
     page.get_by_role("button", name="Uninstall").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Succeeded")
     release.gone()
+    for _ in range(2):
+        expect(page.locator("main")).to_contain_text("Nothing of the release is left, nor its history.")
+        expect(page.locator("main").get_by_role("link", name="To the release", exact=True)).to_have_count(0)
+        expect(page.locator("nav.crumbs").get_by_role("link", name="shop")).to_have_count(0)
+        page.reload()
+    page.locator("main").get_by_role("link", name="To the releases").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Releases")
+
+
+def test_rows_of_tabs_scroll_in_no_direction_that_has_nothing(person: Visit, release: OneRelease):
+    page, shop = person.page, f"releases/test/{release.namespace}/shop"
+    for path in (shop, f"{shop}/rollback", "charts", "access"):
+        page.goto(f"{person.home}/{path}")
+        for row in (page.locator(".subtabs"), page.locator("nav.tabs")):
+            assert row.evaluate("one => one.scrollHeight - one.clientHeight") == 0, path
 
 
 def test_a_lock_of_another_program_is_named_and_lifted(

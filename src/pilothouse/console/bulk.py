@@ -15,7 +15,13 @@ from starlette.routing import Route
 
 from pilothouse.console.faults import tell
 from pilothouse.console.operations import OPERATION_ID, cluster_names
-from pilothouse.console.release_writes import find_last_good, read_earlier, submit_rollback, submit_uninstall
+from pilothouse.console.release_writes import (
+    find_last_good,
+    is_uninstalled,
+    read_earlier,
+    submit_rollback,
+    submit_uninstall,
+)
 from pilothouse.console.rendering import page, refusal
 from pilothouse.console.requests import caller_of, here, key_of, new_once, read_form, see_other, wrong
 from pilothouse.console.texts import Texts, gettext, gettext_noop
@@ -146,7 +152,9 @@ async def _look(request: Request, deed: str, one: Chosen) -> Chosen:
             return replace(looked, problem=gettext("it is at work through another registration of the API server"))
         if deed == Action.UNINSTALL:
             return looked
-        target = find_last_good(await read_earlier(request, one.place, looked.revision)) or 0
+        if is_uninstalled(detail):
+            return replace(looked, problem=gettext("it is uninstalled; bring it back on its own page"))
+        target = find_last_good(await read_earlier(request, detail)) or 0
     except PilothouseError as error:
         return replace(one, problem=refusal(request, error).text)
     return replace(

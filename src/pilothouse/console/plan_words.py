@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from pilothouse.console.texts import Texts, gettext, gettext_noop
-from pilothouse.services.releases.plan_changes import PlannedChanges
+from pilothouse.services.releases.plan_changes import PlannedChange, PlannedChanges
 from pilothouse.services.releases.plan_records import Comparison, PlanRecord
 from pilothouse.states import Action
 
@@ -16,6 +16,7 @@ OPTIONS: Final = Texts({
     "no_hooks": gettext_noop("Run no hooks"),
     "take_ownership": gettext_noop("Take over objects that exist already, whosever they are"),
     "force_conflicts": gettext_noop("Take over fields that other programs manage"),
+    "keep_history": gettext_noop("Keep the history"),
     "skip_schema_validation": gettext_noop("Do not judge the values by the chart's schema"),
 })  # fmt: skip
 WAITS: Final = Texts({
@@ -76,6 +77,12 @@ def tell_base(record: PlanRecord, comparison: Comparison) -> str:
             "Revision %(newest)s failed; compared with revision %(deployed)s, the last that was deployed."
         )
     return gettext(said, newest=newest, deployed=deployed)
+
+
+def name_change(one: PlannedChange) -> str:
+    """Return what an apply does to an object: one that the revision has and the cluster lost or changed is mended."""
+    mended = {"added": "created again", "changed": "put back"} if one.change == "unchanged" else {}
+    return mended.get(str(one.live_change), one.change)
 
 
 def count_live(record: PlanRecord, changes: PlannedChanges) -> dict[str, int]:

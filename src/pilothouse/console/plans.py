@@ -11,7 +11,14 @@ from starlette.routing import Route
 from pilothouse.auth.policy import READ_VALUES
 from pilothouse.console.faults import tell
 from pilothouse.console.forms import require_typed_name
-from pilothouse.console.plan_words import count_hooks_left_out, count_live, list_options, tell_base, tell_order
+from pilothouse.console.plan_words import (
+    count_hooks_left_out,
+    count_live,
+    list_options,
+    name_change,
+    tell_base,
+    tell_order,
+)
 from pilothouse.console.release import MOST_LEAVES, find_leaves
 from pilothouse.console.rendering import page, refusal
 from pilothouse.console.requests import caller_of, here, key_of, new_once, read_form, see_other
@@ -34,7 +41,7 @@ from pilothouse.store.operations import release_key
 from pilothouse.store.plans import PlanRow
 
 #: In which objects are shown: what is lost first.
-_ORDER: Final = ("removed", "changed", "added", "unknown", "unchanged")
+_ORDER: Final = ("removed", "changed", "put back", "added", "created again", "unknown", "unchanged")
 _GET: Final = "cce:release:get"
 
 
@@ -79,7 +86,7 @@ async def _plan_page(request: Request, *, refused: Refusal | None = None, typed:
     values = await plans.compare_values(caller, plan) if is_change else []
     if caller.may(READ_VALUES):
         _note_read(request, row, record)
-    different = sorted(filter(_differs, changes.objects), key=lambda one: _ORDER.index(one.change))
+    different = sorted(filter(_differs, changes.objects), key=lambda one: _ORDER.index(name_change(one)))
     return await page(
         request,
         "plan.html",
@@ -95,6 +102,7 @@ async def _plan_page(request: Request, *, refused: Refusal | None = None, typed:
         hooks_left_out=count_hooks_left_out(record),
         options=list_options(record),
         live=count_live(record, changes),
+        name_change=name_change,
         chart=await plans.find_chart(caller, plan),
         sides_of=await asyncio.to_thread(compare_planned, different),
         values=values,
@@ -159,7 +167,8 @@ def again_path(caller: Caller, row: PlanRow, record: PlanRecord) -> str:
         Action.INSTALL: f"{here(caller)}/install?plan={row.id}",
         Action.UPGRADE: f"{release_path(caller, record)}/change?plan={row.id}",
         Action.ROLLBACK: f"{release_path(caller, record)}/rollback?to={record.order.get('to_revision', '')}",
-        Action.UNINSTALL: f"{release_path(caller, record)}/uninstall",
+        Action.UNINSTALL: f"{release_path(caller, record)}/uninstall"
+        + ("?keep_history=yes" if record.order.get("keep_history") else ""),
     }
     return str(paths[record.action])
 

@@ -258,12 +258,17 @@ async def _compare_live(request: Request) -> dict[str, Any]:
     return {"from_revision": found.revision, "to_revision": None, "summary": found.summary, **vars(found)}
 
 
-async def compare(request: Request, *, old: int | None, new: int | None) -> RevisionDiff:
-    """Return what differs between two revisions; None is the one before the other, or the newest."""
+async def compare(request: Request, *, old: int | None, new: int | None, is_gone: bool = False) -> RevisionDiff:
+    """Return what differs between two revisions; None is the one before the other, or the newest.
+
+    ``is_gone``: the objects of the old one are not in the cluster any more.
+    """
     caller, differences = caller_of(request), service_of(request, ReleaseDifferences)
     place = await service_of(request, ReleaseDetails).locate(caller, place_of(request))
-    stored = await differences.read(caller, place, from_revision=old, to_revision=new)
-    return await differences.compare(await _recheck_and_note(request, place, "diff"), *stored)
+    before, after = await differences.read(caller, place, from_revision=old, to_revision=new)
+    if is_gone:
+        before = replace(before, manifest="")
+    return await differences.compare(await _recheck_and_note(request, place, "diff"), before, after)
 
 
 PREFIX: Final = "/releases/{cluster}/{namespace}/{name}"

@@ -5,6 +5,7 @@ What the services refuse is shown on that page, in their own words, beside what 
 
 import re
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -16,7 +17,7 @@ from pilothouse.console.faults import tell
 from pilothouse.console.forms import Fields, require_typed_name
 from pilothouse.console.plans import plan_path
 from pilothouse.console.release import PREFIX, compare, place_of, read_revision, show_head, show_page
-from pilothouse.console.rendering import refusal
+from pilothouse.console.rendering import is_partial, refusal
 from pilothouse.console.requests import caller_of, here, key_of, new_once, read_form, see_other, wrong
 from pilothouse.console.texts import gettext
 from pilothouse.errors import PilothouseError
@@ -35,7 +36,8 @@ from pilothouse.store.releases import RevisionRow
 
 #: In this order the page asks for the right before anything is read of the cluster.
 _UPDATE, _DELETE = "cce:release:update", "cce:release:delete"
-_WENT_WELL: Final = frozenset({ReleaseStatus.DEPLOYED, ReleaseStatus.SUPERSEDED})
+#: What was uninstalled ran before, as far as its own record tells.
+_WENT_WELL: Final = frozenset({ReleaseStatus.DEPLOYED, ReleaseStatus.SUPERSEDED, ReleaseStatus.UNINSTALLED})
 _SEEN: Final = re.compile(r"([0-9]{1,10})!(-?[0-9]{1,18})")
 
 
@@ -52,9 +54,12 @@ async def roll_back(request: Request) -> Response:
         revision = read_revision(fields.get("to", ""), "to")
         if revision is None:
             raise wrong("to", gettext("missing; choose the revision to go back to"))
+        if "show" in fields:
+            return f"{release_path(request)}/rollback?to={revision}"
         if "plan" in fields:
             wanted = UpdateRelease(action=Action.ROLLBACK, release_version=revision, include_hooks="hooks" in fields)
             return await _plan(request, wanted)
+        _require_shown(fields, revision)
         accepted = await submit_rollback(
             request,
             place_of(request),
@@ -68,17 +73,32 @@ async def roll_back(request: Request) -> Response:
     return await _write(request, order, _rollback_page)
 
 
+def _require_shown(fields: Fields, revision: int) -> None:
+    """Raise InvalidRequest if the page has shown what another revision than the chosen one would change."""
+    shown = read_revision(fields.get("shown", ""), "to")
+    if shown not in {None, revision}:
+        problem = gettext(
+            "revision %(chosen)s was chosen, and what was shown is revision %(shown)s; nothing was done. What the "
+            "chosen one changes is shown now: order it again if that is what you want",
+            chosen=revision,
+            shown=shown,
+        )
+        raise wrong("to", problem)
+
+
 async def _rollback_page(request: Request, fields: Fields, *, refused: Refusal | None = None) -> Response:
     detail, diff, unread = await show_head(request), None, None
     rows: list[RevisionRow] = []
     try:
-        rows = await read_earlier(request, place_of(request), detail.release.revision)
+        rows = await read_earlier(request, detail)
         target = read_revision(fields.get("to", ""), "to") or find_last_good(rows)
         fields = {**fields, "to": str(target or "")}
         if target is not None:
-            diff = await compare(request, old=detail.release.revision, new=target)
+            diff = await compare(request, old=detail.release.revision, new=target, is_gone=is_uninstalled(detail))
     except PilothouseError as error:
         unread = refusal(request, error)
+        if is_partial(request):  # htmx swaps in no error's page
+            unread = replace(unread, status=200)
     return await show_page(
         request,
         "release_rollback.html",
@@ -88,6 +108,7 @@ async def _rollback_page(request: Request, fields: Fields, *, refused: Refusal |
         seen=_as_seen(detail),
         fields=fields,
         rows=rows,
+        is_gone=is_uninstalled(detail),
         went_well=_WENT_WELL,
         diff=diff,
         problem=refused.text if refused is not None else "",
@@ -96,10 +117,17 @@ async def _rollback_page(request: Request, fields: Fields, *, refused: Refusal |
     )
 
 
-async def read_earlier(request: Request, place: ReleaseRef, revision: int) -> list[RevisionRow]:
-    """Return the revisions before that one that Helm keeps, newest first."""
+def is_uninstalled(detail: ReleaseDetail) -> bool:
+    """Return whether nothing but the history of the release is left."""
+    return detail.release.status == ReleaseStatus.UNINSTALLED
+
+
+async def read_earlier(request: Request, detail: ReleaseDetail) -> list[RevisionRow]:
+    """Return the revisions to go back to that Helm keeps, newest first; of what is uninstalled the last is one."""
+    release, below = detail.release, detail.release.revision + is_uninstalled(detail)
+    place = ReleaseRef(release.cluster_id, release.namespace, release.name)
     history = await service_of(request, ReleaseDetails).show_history(caller_of(request), place)
-    return [one.revision for one in history if one.revision.revision < revision]
+    return [one.revision for one in history if one.revision.revision < below]
 
 
 def find_last_good(rows: Iterable[RevisionRow]) -> int | None:
@@ -110,7 +138,7 @@ def find_last_good(rows: Iterable[RevisionRow]) -> int | None:
 async def ask_uninstall(request: Request) -> Response:
     """Say what an uninstall does."""
     caller_of(request).require(_DELETE)
-    return await _uninstall_page(request, {})
+    return await _uninstall_page(request, {name: "yes" for name in ("keep_history",) if name in request.query_params})
 
 
 async def uninstall(request: Request) -> Response:
@@ -118,12 +146,13 @@ async def uninstall(request: Request) -> Response:
 
     async def order(fields: Fields) -> str:
         place = place_of(request)
+        wanted = DeleteRelease(no_hooks=_without_hooks(fields), keep_history="keep_history" in fields)
         if "plan" in fields:
-            return await _plan(request, DeleteRelease(no_hooks=_without_hooks(fields)))
+            return await _plan(request, wanted)
         ask = gettext("type the release's name, %(name)s, to uninstall it", name=place.name)
         require_typed_name(fields, place.name, ask=ask)
-        wanted = DeleteRelease(seen=_read_seen(fields), no_hooks=_without_hooks(fields))
-        accepted = await submit_uninstall(request, place, wanted, key=key_of(request, fields))
+        seen = replace(wanted, seen=_read_seen(fields))
+        accepted = await submit_uninstall(request, place, seen, key=key_of(request, fields))
         return _operation_path(request, accepted)
 
     return await _write(request, order, _uninstall_page)

@@ -87,6 +87,7 @@ _FIELDS: Final = Texts({
     "plan": gettext_noop("Only plan it"),
     "releases": gettext_noop("Releases"),
     "session": gettext_noop("Session"),
+    "show": gettext_noop("Only show what would change"),
 })  # fmt: skip
 #: What only the page knows, and says nothing to people.
 _HIDDEN: Final = frozenset({"once", "seen", "shown", "shown_sync_seconds", "shown_username", "digest", "csrf"})

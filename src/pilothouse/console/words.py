@@ -44,7 +44,8 @@ _STATUSES: Final[dict[str, Word]] = {
 #: In this order, the states that a list can be filtered by.
 LISTED: Final = (
     *(ReleaseStatus.FAILED, ReleaseStatus.PENDING_INSTALL, ReleaseStatus.PENDING_UPGRADE),
-    *(ReleaseStatus.PENDING_ROLLBACK, ReleaseStatus.UNINSTALLING, ReleaseStatus.DEPLOYED, ReleaseStatus.UNKNOWN),
+    *(ReleaseStatus.PENDING_ROLLBACK, ReleaseStatus.UNINSTALLING, ReleaseStatus.DEPLOYED, ReleaseStatus.UNINSTALLED),
+    ReleaseStatus.UNKNOWN,
 )
 _STATES: Final[dict[str, Word]] = {
     OperationState.QUEUED: Word("Queued", "idle", "clock"),
@@ -83,6 +84,8 @@ _CHANGES: Final[dict[str, Word]] = {
     "changed": Word("Changed", "busy", "pencil"),
     "removed": Word("Removed", "bad", "minus"),
     "unchanged": Word("Unchanged", "idle", "circle"),
+    "put back": Word("Put back", "busy", "refresh"),
+    "created again": Word("Created again", "ok", "plus"),
     "unknown": Word("Not compared", "idle", "help"),
 }
 _OUTCOMES: Final[dict[str, Word]] = {
