@@ -1,7 +1,9 @@
 """One cluster under two names: what is at work through one of them is no dead helm for the other."""
 
 import dataclasses
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -117,3 +119,55 @@ def test_who_waits_under_the_other_name_is_told_of_its_end(hanging: tuple[OwnRel
 
     assert "another client" not in waited.stderr
     assert two.get()["elsewhere"] is None or two.get()["status"] != "pending-upgrade"
+
+
+def test_the_history_names_who_wrote_a_revision_through_the_other_name(
+    server: RunningServer, namespace: str, helm_cli: HelmCommand, again: RunningServer
+):
+    chart = build_chart("twice", "2.0.0", templates={"c.yaml": config_map_template()}, values={"text": "x"})
+    chart_id = str(server.upload(chart, parameters='{"override": true}').json()["id"])
+    one = OwnRelease(server, namespace, "web", helm_cli)
+    two = dataclasses.replace(one, server=again)
+    installed = one.deployed(chart_id)["id"]
+    upgraded = one.deployed(chart_id, {"text": "y"})["id"]
+    rolled_back = one.ended(one.send("POST", "/rollback", {"revision": 1}))["id"]
+    wait_for(lambda: two.get()["revision"] == 3)
+
+    told = [(row["revision"], row["changed_by"] and row["changed_by"]["operation_id"]) for row in two.get("/history")]
+    assert told == [(3, rolled_back), (2, upgraded), (1, installed)]
+    shown = two.get()
+    assert shown["changed_by"]["operation_id"] == rolled_back
+    assert shown["operation"] is None
+    helm_cli("rollback", "web", "2", "-n", namespace)
+    wait_for(lambda: two.get()["revision"] == 4)
+    assert two.get()["changed_by"] is None, "that was helm itself"
+
+
+def test_of_another_projects_writes_nothing_is_told(
+    server: RunningServer, namespace: str, helm_cli: HelmCommand, tenants: RunningServer
+):
+    chart = build_chart("twice", "2.0.0", templates={"c.yaml": config_map_template()}, values={"text": "x"})
+    one = OwnRelease(server, namespace, "web", helm_cli)
+    one.deployed(str(server.upload(chart, parameters='{"override": true}').json()["id"]))
+    two = dataclasses.replace(one, server=tenants)
+    wait_for(lambda: tenants.send("GET", two.path).status_code == 200)
+
+    assert [row["changed_by"] for row in two.get("/history")] == [None]
+    assert two.get()["changed_by"] is None
+
+
+def test_a_cluster_tells_under_what_other_names_it_is_registered(
+    server: RunningServer, again: RunningServer, tenants: RunningServer, kubeconfig: str, tmp_path: Path
+):
+    home = server.send("GET", f"/api/v1/clusters/{server.cluster_id}").json()
+    assert "again" in home["also_registered_as"]
+    assert home["name"] not in home["also_registered_as"]
+    there = again.send("GET", f"/api/v1/clusters/{again.cluster_id}").json()
+    assert home["name"] in there["also_registered_as"]
+    assert tenants.send("GET", f"/api/v1/clusters/{tenants.cluster_id}").json()["also_registered_as"] == []
+
+    (tmp_path / "kubeconfig").write_text(kubeconfig)
+    added = server.command("cluster", "add", "thrice", "--kubeconfig", str(tmp_path / "kubeconfig"), "-o", "json")
+    assert added.returncode == 0, added.stderr
+    assert server.send("DELETE", f"/api/v1/clusters/{json.loads(added.stdout)['id']}").status_code == 204
+    assert "the same API server is registered as again" in added.stderr

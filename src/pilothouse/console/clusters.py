@@ -69,6 +69,7 @@ async def show_cluster(
         shown=digest_of(cluster.wall),
         may_wall=caller.may_in_account(SET_WALL),
         index=index,
+        others=await clusters.list_other_names(caller, cluster.id),
         totals=[(str(one), totals[one]) for one in words.LISTED if totals.get(one)],
         answer=answer,
     )

@@ -22,7 +22,7 @@ from pilothouse.errors import (
 from pilothouse.kubernetes.addresses import addresses_of
 from pilothouse.kubernetes.client import ClusterClient, ClusterVersion
 from pilothouse.kubernetes.client_cache import ClusterClients
-from pilothouse.kubernetes.kubeconfig import Kubeconfig, acting_as, sanitise
+from pilothouse.kubernetes.kubeconfig import Kubeconfig, acting_as, api_server, sanitise
 from pilothouse.kubernetes.pods import Pods
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import require_still
@@ -33,6 +33,7 @@ from pilothouse.store import clusters as store
 from pilothouse.store.cluster_watches import Freshness
 from pilothouse.store.clusters import ClusterName
 from pilothouse.store.database import Database, Transaction, retry_conflicts
+from pilothouse.store.registrations import list_registrations
 from pilothouse.store.releases import UnreadableSecrets
 
 _NAMED_SECRETS = 20
@@ -231,6 +232,15 @@ class Clusters:
         if row is None:
             raise unknown_cluster(cluster_id)
         return cluster_of(row)
+
+    async def list_other_names(self, caller: Caller, cluster_id: str) -> list[str]:
+        """Return the other names under which the project has registered the same API server."""
+        caller.require("cce:cluster:get")
+        async with self._database.autocommit() as connection:
+            found = await list_registrations(
+                connection, cluster_id, address_of=api_server, project_id=caller.project_id
+            )
+        return [one.name for one in found if caller.at(one.id).may("cce:cluster:get")]
 
     async def identify(self, named: str, *, project_id: str) -> ClusterName:
         """Return the project's cluster of that id or name, else raise NotFound."""

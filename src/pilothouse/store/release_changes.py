@@ -1,5 +1,6 @@
 """Operations as the causes of a release's revisions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -38,9 +39,14 @@ class Change:
     chart_digest: str
 
 
-async def list_changes(tx: Transaction, cluster_id: str, *, namespace: str, name: str) -> list[Change]:
-    """Return the release's operations that began to write, have uninstalled it or are unfinished, newest first."""
-    params = {"cluster_id": cluster_id, "namespace": namespace, "name": name, "most": _MOST}
+async def list_changes(
+    tx: Transaction, cluster_id: str, *, namespace: str, name: str, also: Sequence[str] = ()
+) -> list[Change]:
+    """Return the release's operations that began to write, have uninstalled it or are unfinished, newest first.
+
+    ``also``: other registrations of the cluster, through which they came, too.
+    """
+    params = {"cluster_ids": [cluster_id, *also], "namespace": namespace, "name": name, "most": _MOST}
     return [Change(*row) for row in await tx.execute(_LIST, params)]
 
 
@@ -49,7 +55,7 @@ SELECT o.id, o.action, o.state, o.status_description, o.user_id, coalesce(u.name
   CASE WHEN o.wrote_revision OR o.finished_at IS NULL OR o.undo_revision IS NOT NULL THEN o.revision END,
   o.undo_revision, o.failure, o.created_at, o.finished_at, o.chart_id, o.chart_version, coalesce(o.chart_digest, '')
 FROM operations o LEFT JOIN users u ON u.id = o.user_id
-WHERE o.cluster_id = :cluster_id AND o.namespace = :namespace AND o.release_name = :name
+WHERE o.cluster_id = ANY(CAST(:cluster_ids AS text[])) AND o.namespace = :namespace AND o.release_name = :name
   AND (o.wrote_revision OR o.finished_at IS NULL OR o.undo_revision IS NOT NULL
     OR (o.action = :uninstall AND o.state = :succeeded))
 ORDER BY o.created_at DESC LIMIT :most

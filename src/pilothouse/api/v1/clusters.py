@@ -102,8 +102,12 @@ class IndexView(View):
 
 
 class ClusterDetail(ClusterView):
-    """One cluster with the state of its release index."""
+    """One cluster with the state of its release index.
 
+    ``also_registered_as``: other names under which the project has registered the same API server.
+    """
+
+    also_registered_as: list[str]
     index: IndexView
 
 
@@ -137,8 +141,9 @@ async def show_cluster(cluster_id: str, caller: CurrentCaller, clusters: Cluster
     """Show one cluster, and the age of its release index."""
     cluster = await clusters.show(caller, cluster_id)
     index = await clusters.show_index(caller, cluster_id)
+    others = await clusters.list_other_names(caller, cluster_id)
     unreadable = {"unreadable": index.unreadable.count, "unreadable_secrets": index.unreadable.first}
-    return {**vars(cluster), "index": {**vars(index.freshness), **unreadable}}
+    return {**vars(cluster), "also_registered_as": others, "index": {**vars(index.freshness), **unreadable}}
 
 
 @router.put("/{cluster_id}/kubeconfig", response_model=ClusterView, dependencies=[allowed("cce:cluster:update")])

@@ -1,6 +1,7 @@
 """``pilothouse cluster …``: register, list, show, probe and remove clusters of a running server."""
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -13,7 +14,7 @@ from pilothouse.cli.exits import UsageError
 from pilothouse.cli.groups import connected_group
 from pilothouse.cli.output import As, Output, print_answer, print_rows
 from pilothouse.cli.terminal import echo
-from pilothouse.errors import InvalidRequest
+from pilothouse.errors import InvalidRequest, PilothouseError
 
 app = connected_group("Registered clusters.")
 
@@ -57,7 +58,12 @@ def add(
     """
     wall = _wall(wall_namespace, wall_user, wall_group)
     body = {"name": name, "kubeconfig": _read(kubeconfig), "context": kube_context} | ({"wall": wall} if wall else {})
-    print_rows([client_of(context).call("POST", "/api/v1/clusters", body=body)], _COLUMNS, output, single=True)
+    made = client_of(context).call("POST", "/api/v1/clusters", body=body)
+    print_rows([made], _COLUMNS, output, single=True)
+    with suppress(PilothouseError):  # it is registered, whatever may be seen of it
+        found = client_of(context).call("GET", f"/api/v1/clusters/{quote(made['id'], safe='')}")
+        if others := found.get("also_registered_as"):
+            echo(f"the same API server is registered as {', '.join(others)}, too: its releases are the same", err=True)
 
 
 @app.command("update")

@@ -5,6 +5,7 @@ only Helm's Secret has (notes, labels, values, manifest, hooks) are read from th
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from pilothouse.auth.policy import READ_VALUES
@@ -18,7 +19,7 @@ from pilothouse.services.charts.trust import without_source
 from pilothouse.services.clusters import Clusters, cluster_error_context, unknown_cluster
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.releases.causes import Cause, find_chart_digest, find_last_change, find_underway
-from pilothouse.services.releases.elsewhere import AtWork, show_elsewhere
+from pilothouse.services.releases.elsewhere import AtWork, list_all_changes, show_elsewhere
 from pilothouse.services.releases.live import LiveReleases
 from pilothouse.services.releases.masking import hide_in_notes, hide_in_text, is_ordinary
 from pilothouse.services.releases.names import is_name, is_namespace, unknown_release, without_revision
@@ -139,6 +140,7 @@ class ReleaseDetails:
             raise unknown_release(place.name, place.namespace, cluster_name=cluster.name)
         look, origin, chart_id = None, ChartOrigin(), _chart_of(release, row, found.operation)
         underway, elsewhere = find_underway(changes), None
+        changes = await self._changes(caller, cluster, place, found.revisions[:1], changes)
         verified, digest = None, find_chart_digest(row, changes) if row is not None else ""
         async with self._database.autocommit() as connection:
             if row is not None:
@@ -206,10 +208,26 @@ class ReleaseDetails:
             for number in told[:most]:
                 said[number] = await self._hide(caller, cluster, place, number, said[number])
             said |= dict.fromkeys(told[most:], WITHHELD)
+        changes = await self._changes(caller, cluster, place, found.revisions, changes)
         return [
             HistoryItem(row, said[row.revision], find_last_change(row, changes), find_chart_digest(row, changes))
             for row in found.revisions
         ]
+
+    async def _changes(
+        self,
+        caller: Caller,
+        cluster: ClusterName,
+        place: ReleaseRef,
+        rows: Sequence[RevisionRow],
+        changes: list[Change],
+    ) -> list[Change]:
+        """Return the operations that may have written these: also of other registrations, if those do not tell."""
+        if all(find_last_change(row, changes) is not None for row in rows):
+            return changes
+        async with self._database.autocommit() as connection:
+            known = await list_all_changes(connection, caller, cluster.id, namespace=place.namespace, name=place.name)
+        return changes if known is None else known
 
     async def _hide(self, caller: Caller, cluster: ClusterName, place: ReleaseRef, revision: int, text: str) -> str:
         """Return a description with the values of its revision masked."""

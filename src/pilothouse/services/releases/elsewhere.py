@@ -17,6 +17,7 @@ from pilothouse.services.releases.locks import REFUSED, locked_error, noun_of
 from pilothouse.store import registrations as store
 from pilothouse.store.database import Database, Transaction
 from pilothouse.store.registrations import OperationElsewhere
+from pilothouse.store.release_changes import Change, list_changes
 
 #: How long the index of one registration may lag behind an operation of another.
 _LAG: Final = timedelta(seconds=30)
@@ -67,6 +68,20 @@ async def show_elsewhere(
     if not _may_see(caller, found, namespace):
         return AtWork()
     return AtWork(found.operation_id, found.action, found.state, found.cluster_name)
+
+
+async def list_all_changes(
+    tx: Transaction, caller: Caller, cluster_id: str, *, namespace: str, name: str
+) -> list[Change] | None:
+    """Return the release's operations through all registrations that the caller may see; None if there are no others.
+
+    Only those of its project are among them, newest first.
+    """
+    caller = caller.at(cluster_id, namespace)
+    caller.require(_GET)
+    others = await store.list_registrations(tx, cluster_id, address_of=api_server, project_id=caller.project_id)
+    seen = [one.id for one in others if caller.at(one.id, namespace).may(_GET)]
+    return await list_changes(tx, cluster_id, namespace=namespace, name=name, also=seen) if seen else None
 
 
 async def refuse_unlock_elsewhere(
