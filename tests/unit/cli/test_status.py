@@ -90,3 +90,25 @@ def test_history_tells_of_checks_that_failed_and_of_other_clients():
     assert revision_row({**row, "changed_by": {**CHANGED, "cause": "cancel"}})["DESCRIPTION"] == "Upgrade complete"
     other = revision_row({**row, "changed_by": None})
     assert (other["DESCRIPTION"], other["CHANGED BY"]) == ("Upgrade complete", "another client")
+
+
+THERE = {"operation_id": "10e3", "action": "upgrade", "state": "running", "cluster_name": "east"}
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "told"),
+    [
+        (THERE, "IN PROGRESS: upgrade running through cluster east, another registration of the same API server"),
+        (dict.fromkeys(THERE, ""), "IN PROGRESS: an operation of this server is at work on it through another"),
+        (None, "LOCKED: what began this is no operation of this server"),
+    ],
+)
+def test_what_is_at_work_under_another_name_of_the_cluster_is_no_foreign_lock(
+    elsewhere: dict[str, str] | None, told: str
+):
+    found = {**RELEASE, "status": "pending-upgrade", "elsewhere": elsewhere}
+    lines = list(status_lines(context(), found))
+
+    assert any(line.startswith(told) for line in lines), lines
+    assert any("unlock" in line for line in lines) == (elsewhere is None)
+    assert any("operation follow 10e3" in line for line in lines) == (elsewhere is THERE)
