@@ -129,7 +129,7 @@ def test_the_history_names_who_wrote_a_revision_through_the_other_name(
     one = OwnRelease(server, namespace, "web", helm_cli)
     two = dataclasses.replace(one, server=again)
     installed = one.deployed(chart_id)["id"]
-    upgraded = one.deployed(chart_id, {"text": "y"})["id"]
+    upgraded = one.deployed(chart_id, {"object": {"text": "y"}})["id"]
     rolled_back = one.ended(one.send("POST", "/rollback", {"revision": 1}))["id"]
     wait_for(lambda: two.get()["revision"] == 3)
 

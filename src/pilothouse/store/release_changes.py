@@ -19,7 +19,7 @@ class Change:
 
     ``revision`` is what it wrote or is writing, ``undo_revision`` what undid that: a cancel, or its ``failure``.
     ``chart_digest``: of the archive that it installed; empty for a rollback, whose ``chart_id`` is that of the revision
-    that it restores.
+    that it restores. ``elsewhere``: it came through another registration of the cluster.
     """
 
     operation_id: str
@@ -37,6 +37,7 @@ class Change:
     chart_id: str
     chart_version: str
     chart_digest: str
+    elsewhere: bool = False
 
 
 async def list_changes(
@@ -46,14 +47,21 @@ async def list_changes(
 
     ``also``: other registrations of the cluster, through which they came, too.
     """
-    params = {"cluster_ids": [cluster_id, *also], "namespace": namespace, "name": name, "most": _MOST}
+    params = {
+        "cluster_id": cluster_id,
+        "cluster_ids": [cluster_id, *also],
+        "namespace": namespace,
+        "name": name,
+        "most": _MOST,
+    }
     return [Change(*row) for row in await tx.execute(_LIST, params)]
 
 
 _LIST = text("""
 SELECT o.id, o.action, o.state, o.status_description, o.user_id, coalesce(u.name, ''), o.request_id,
   CASE WHEN o.wrote_revision OR o.finished_at IS NULL OR o.undo_revision IS NOT NULL THEN o.revision END,
-  o.undo_revision, o.failure, o.created_at, o.finished_at, o.chart_id, o.chart_version, coalesce(o.chart_digest, '')
+  o.undo_revision, o.failure, o.created_at, o.finished_at, o.chart_id, o.chart_version, coalesce(o.chart_digest, ''),
+  o.cluster_id <> :cluster_id
 FROM operations o LEFT JOIN users u ON u.id = o.user_id
 WHERE o.cluster_id = ANY(CAST(:cluster_ids AS text[])) AND o.namespace = :namespace AND o.release_name = :name
   AND (o.wrote_revision OR o.finished_at IS NULL OR o.undo_revision IS NOT NULL

@@ -18,6 +18,7 @@ CANCEL = "cancel"
 #: A failure that did, by the option of that name.
 ROLLBACK_ON_FAILURE = "rollback_on_failure"
 _UNDONE: Final = frozenset({CANCEL, ROLLBACK_ON_FAILURE})
+_WRITING: Final = frozenset({Action.INSTALL, Action.UPGRADE, Action.ROLLBACK})
 _ROLLBACK: Final = re.compile(r"Rollback to ([0-9]{1,9})\b")
 
 
@@ -51,7 +52,8 @@ def find_cause(row: RevisionRow, changes: Sequence[Change]) -> Cause | None:
     """Return what wrote the revision; None for another Helm client, or an operation whose record has expired.
 
     Installs and upgrades are proven by the label on their revision. A rollback copies the labels of its target, so it
-    is recognised by number, time and Helm's description.
+    is recognised by number, time and Helm's description. The index of a registration knows no labels of operations that
+    came through another one: what these wrote is recognised by number and time.
     """
     for change in changes:
         if row.origin_operation_id == change.operation_id and change.revision == row.revision:
@@ -61,6 +63,10 @@ def find_cause(row: RevisionRow, changes: Sequence[Change]) -> Cause | None:
         if change.undo_revision == row.revision:
             return _cause(change, ROLLBACK_ON_FAILURE if change.failure else CANCEL)
         if change.action == Action.ROLLBACK and change.revision == row.revision:
+            return _cause(change, change.action)
+    for change in changes:
+        writes = change.elsewhere and change.action in _WRITING
+        if writes and change.revision == row.revision and _was_then(change, row):
             return _cause(change, change.action)
     return None
 

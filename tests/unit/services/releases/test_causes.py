@@ -94,3 +94,20 @@ def test_a_revision_that_stands_tells_that_its_operation_has_failed():
 
     assert found is not None
     assert (found.cause, found.state) == ("upgrade", "failed")
+
+
+@pytest.mark.parametrize(
+    ("different", "known"),
+    [
+        ({"elsewhere": True}, True),
+        ({"elsewhere": True, "action": "rollback"}, True),
+        ({"elsewhere": False}, False),
+        ({"elsewhere": True, "action": "test"}, False),
+        ({"elsewhere": True, "revision": 3}, False),
+        ({"elsewhere": True, "created_at": NOW - timedelta(hours=2), "finished_at": NOW - timedelta(hours=1)}, False),
+    ],
+)
+def test_what_came_through_another_registration_is_known_by_number_and_time(different: dict[str, Any], *, known: bool):
+    found = find_cause(stored(2, "Upgrade complete"), [change(2, **different)])
+
+    assert (found is not None) == known
