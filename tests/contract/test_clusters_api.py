@@ -74,6 +74,9 @@ def test_a_cluster_is_registered_shown_listed_probed_and_forgotten(
     shown = server.send("GET", path).json()
     told = {"listed", "age_seconds", "error", "truncated", "unreadable", "unreadable_secrets"}
     assert set(shown.pop("index")) == told
+    others = shown.pop("also_registered_as")
+    assert server.send("GET", f"/api/v1/clusters/{server.cluster_id}").json()["name"] in others
+    assert name not in others
     assert shown == cluster
     assert cluster in server.send("GET", "/api/v1/clusters").json()
     probe = server.send("GET", f"{path}/probe")
@@ -285,7 +288,7 @@ def test_the_command_line_registers_lists_probes_and_forgets(server: RunningServ
     file.write_text(kubeconfig)
     name = fresh_name()
     added = server.command("cluster", "add", name, "--kubeconfig", str(file), "-o", "json")
-    assert (added.returncode, added.stderr) == (0, "")
+    assert (added.returncode, "the same API server is registered as" in added.stderr) == (0, True), added.stderr
     cluster = json.loads(added.stdout)
     assert cluster["name"] == name
     listed = server.command("cluster", "list", "-o", "json")
