@@ -372,7 +372,7 @@ def test_commands_take_a_clusters_name(server: RunningServer, kubeconfig: str, t
     [
         ({"PILOTHOUSE_URL": "http://127.0.0.1:AWAY"}, "no Pilothouse server answers"),
         ({"CLOUD_SDK_AK": ""}, "CLOUD_SDK_AK"),
-        ({"CLOUD_SDK_SK": "wrong" * 8}, "Incorrect IAM authentication information"),
+        ({"CLOUD_SDK_SK": "wrong" * 8}, "the secret key is not that of access key"),
     ],
     ids=["server-away", "no-key", "wrong-secret"],
 )
