@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.errors import AtWorkElsewhere
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.releases.elsewhere import AtWork, refuse_unlock_elsewhere, show_elsewhere
-from pilothouse.store import clusters, operations
+from pilothouse.store import clusters, operations, tables
 from pilothouse.store.clusters import ClusterRow
 from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
@@ -46,9 +47,17 @@ async def register(database: Database, caller: Caller, name: str, **different: s
     return row
 
 
-async def begin(database: Database, caller: Caller, cluster: ClusterRow, **different: Any) -> OperationRow:
+async def queue(database: Database, caller: Caller, cluster: ClusterRow, **different: Any) -> OperationRow:
     new = new_install(caller.project_id, caller.user_id, cluster_id=cluster.id, **different)
     return await accept(database, new)
+
+
+async def begin(database: Database, caller: Caller, cluster: ClusterRow, **different: Any) -> OperationRow:
+    """Accept an operation, and let it be about to write a revision."""
+    row = await queue(database, caller, cluster, **different)
+    async with database.transaction() as tx:
+        await tx.execute(update(tables.operations).values(revision=1).where(tables.operations.c.id == row.id))
+    return row
 
 
 async def end(database: Database, row: OperationRow) -> None:
@@ -105,6 +114,27 @@ async def test_another_cluster_is_no_registration_of_this_one(
 
     assert await shown(own_database, caller, two) is None
     await refuse(own_database, caller, two)
+
+
+async def test_what_has_not_begun_has_locked_nothing(own_database: Database, caller: Caller):
+    one, two = await register(own_database, caller, "one"), await register(own_database, caller, "two")
+    await queue(own_database, caller, one)
+
+    assert await shown(own_database, caller, two) is None
+    await refuse(own_database, caller, two)
+
+
+async def test_another_project_claims_no_cluster_by_what_its_server_says_of_itself(
+    own_database: Database, caller: Caller, keys: MasterKeys
+):
+    other, _, _ = await add_project(own_database, keys)
+    pretender = await register(own_database, other, "pretender", server="https://192.0.2.1", identity="uid-1")
+    ours = await register(own_database, caller, "ours", identity="uid-1")
+    await begin(own_database, other, pretender)
+    assert await shown(own_database, caller, ours) is None
+    await refuse(own_database, caller, ours)
+    await begin(own_database, caller, ours)
+    assert await shown(own_database, other, pretender) is None
 
 
 @pytest.mark.parametrize("different", [{"namespace": "other"}, {"release_name": "other"}])

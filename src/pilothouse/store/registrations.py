@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from sqlalchemy import func, or_, select
 
-from pilothouse.states import LIVING_STATES
+from pilothouse.states import LIVING_STATES, Action
 from pilothouse.store.clusters import ClusterName
 from pilothouse.store.database import Transaction
 from pilothouse.store.tables import clusters, in_states, operations
@@ -36,10 +36,13 @@ async def list_registrations(
 ) -> list[Registration]:
     """Return the other registrations of the cluster, by name; ``project_id``: only those of that project.
 
-    They are the same cluster by identity, or by what ``address_of`` makes of their URLs.
+    They are the same cluster by what ``address_of`` makes of their URLs; in the cluster's own project by identity, too,
+    which is what a server says of itself: another project must not be able to claim a cluster by it.
     """
     here = (
-        await tx.execute(select(clusters.c.server, clusters.c.identity).where(clusters.c.id == cluster_id))
+        await tx.execute(
+            select(clusters.c.server, clusters.c.identity, clusters.c.project_id).where(clusters.c.id == cluster_id)
+        )
     ).one_or_none()
     if here is None:
         return []
@@ -50,11 +53,11 @@ async def list_registrations(
     )
     if project_id is not None:
         query = query.where(clusters.c.project_id == project_id)
-    address = address_of(here.server)
+    address, own = address_of(here.server), (here.project_id, here.identity)
     return [
         Registration(row.id, row.name, row.project_id)
         for row in await tx.execute(query)
-        if (here.identity and row.identity == here.identity) or address_of(row.server) == address
+        if address_of(row.server) == address or (here.identity and (row.project_id, row.identity) == own)
     ]
 
 
@@ -67,8 +70,9 @@ async def find_operation_elsewhere(
     project_id: str,
     ended_since: timedelta | None = None,
 ) -> OperationElsewhere | None:
-    """Return the unfinished operation on the release through one of these, of ``project_id`` if there is a choice.
+    """Return the unfinished operation that writes the release through one of these, of ``project_id`` before others.
 
+    One that has not begun to write does not count: it has not locked the release, and fails by itself if it is locked.
     ``ended_since``: one that has ended so short a time ago counts, too, after those that have not.
     """
     by_id = {one.id: one for one in registrations}
@@ -83,6 +87,8 @@ async def find_operation_elsewhere(
             operations.c.cluster_id.in_(list(by_id)),
             operations.c.namespace == namespace,
             operations.c.release_name == name,
+            operations.c.revision.is_not(None),
+            operations.c.action != Action.TEST,
             at_work,
         )
         .order_by(
