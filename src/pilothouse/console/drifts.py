@@ -17,7 +17,9 @@ from pilothouse.console.rendering import page, refusal
 from pilothouse.console.requests import caller_of
 from pilothouse.console.texts import gettext
 from pilothouse.errors import PilothouseError
+from pilothouse.http.cluster_reads import budget_of
 from pilothouse.http.requests import service_of
+from pilothouse.kubernetes.budget import budgeted
 from pilothouse.services.clusters import Clusters
 from pilothouse.services.identity.standing import Standing
 from pilothouse.services.releases.details import ReleaseDetails, ReleaseRef
@@ -65,8 +67,11 @@ async def look(request: Request) -> Response:
     places = sorted(read_places(request.query_params.getlist("release"), most=MOST), key=lambda one: one.cluster)
     until, turns, tasks = asyncio.get_running_loop().time() + SECONDS, asyncio.Semaphore(_AT_ONCE), []
     for _, group in groupby(places, key=lambda one: one.cluster):
-        async with asyncio.TaskGroup() as looking:  # what a request keeps in memory is counted for one cluster
-            tasks += [looking.create_task(look_in_turn(request, one, turns, until)) for one in group]
+        try:
+            async with asyncio.TaskGroup() as looking:
+                tasks += [looking.create_task(look_in_turn(request, one, turns, until)) for one in group]
+        except ExceptionGroup as several:  # the session has ended meanwhile
+            raise several.exceptions[0] from None
     looks = sorted((task.result() for task in tasks), key=lambda one: (_ORDER.index(one.state), one.place.name))
     return await page(
         request,
@@ -82,7 +87,9 @@ async def look_in_turn(request: Request, place: ReleaseRef, turns: asyncio.Semap
     """Look at one when it is its turn, until that time of the loop; a problem is what was found, too."""
     try:
         async with asyncio.timeout_at(until), turns:
-            return await _look(request, place)
+            # of its own: what one look has used up would leave the next ones blind
+            with budgeted(budget_of(request.scope, request.app.state.settings.cluster)):
+                return await _look(request, place)
     except TimeoutError:
         problem = gettext("the time for all of them together, %(seconds)s s, was over", seconds=round(SECONDS))
         return Look(place, problem=problem, late=True)

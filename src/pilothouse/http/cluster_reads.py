@@ -7,6 +7,17 @@ from pilothouse.kubernetes.budget import Budget, budgeted
 from pilothouse.settings import ClusterSettings
 
 
+def budget_of(scope: Scope, settings: ClusterSettings) -> Budget:
+    """Return a budget of a request, which ends when the caller is gone."""
+
+    def watch_caller() -> None:
+        if (disconnect := disconnect_of(scope)) is not None:
+            disconnect.then(budget.abandon)
+
+    budget = Budget(seconds=settings.request_seconds, most_bytes=settings.request_bytes, on_first_read=watch_caller)
+    return budget
+
+
 class ClusterReads:
     """Give each HTTP request its budget.
 
@@ -24,14 +35,5 @@ class ClusterReads:
             await self._app(scope, receive, send)
             return
 
-        def watch_caller() -> None:
-            if (disconnect := disconnect_of(scope)) is not None:
-                disconnect.then(budget.abandon)
-
-        budget = Budget(
-            seconds=self._settings.request_seconds,
-            most_bytes=self._settings.request_bytes,
-            on_first_read=watch_caller,
-        )
-        with budgeted(budget):
+        with budgeted(budget_of(scope, self._settings)):
             await self._app(scope, receive, send)
