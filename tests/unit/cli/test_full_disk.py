@@ -55,12 +55,16 @@ try:
 except PilothouseError as error:
     print(error)
 save(Path("small.tgz"), b"x")
+try:
+    save(Path("small.tgz"), bytes(5000))
+except PilothouseError as error:
+    print(error)
 """,
         tmp_path,
     )
 
-    assert said == "cannot write chart.tgz: File too large\n"
-    assert [one.name for one in tmp_path.iterdir()] == ["small.tgz"]
+    assert said == "cannot write chart.tgz: File too large\ncannot write small.tgz: File too large\n"
+    assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [("small.tgz", b"x")]
 
 
 def test_contexts_that_have_no_room_stay_as_they_were(tmp_path: Path):
