@@ -184,7 +184,7 @@ class Sources:
             told = describe_change(row, changes, username=username)
             async with self._sync.alone(row):
                 async with self._failure_noted(caller, _CHANGE, row, request_id=request_id, detail=told):
-                    with _given_now():
+                    with _given_now(credentials="credentials_sealed" in changes):
                         found = await self._sync.ask(changed)
                 await keep(found)
         else:
@@ -350,11 +350,13 @@ class Sources:
 
 
 @contextmanager
-def _given_now() -> Iterator[None]:
-    """Make it the caller's mistake if the source does not take what they have given for it."""
+def _given_now(*, credentials: bool = True) -> Iterator[None]:
+    """Make it the caller's mistake if the source does not take what they have given for it, authorities at least."""
     try:
         yield
     except (SourceDenied, SourceUntrusted) as error:
+        if isinstance(error, SourceDenied) and not credentials:
+            raise
         raise InvalidSource(str(error)) from error
 
 
