@@ -257,9 +257,9 @@ def test_the_url_of_a_webhook_is_no_argument_and_comes_from_one_place(typed: Typ
     for arguments, lines, status, said in (
         (("typed", "https://192.0.2.1/secret"), "", 2, "unexpected extra argument"),
         (("typed", "--url-stdin", "--url-file", str(empty)), "https://192.0.2.1/\n", 2, "give one of them"),
-        (("typed", "--url-file", str(empty)), "", 1, "is empty"),
-        (("typed", "--url-stdin"), "", 1, "missing line with the URL"),
-        (("typed", "--event", "ping", "--url-stdin"), "https://192.0.2.1/\n", 1, "events: one or more of"),
+        (("typed", "--url-file", str(empty)), "", 2, "is empty"),
+        (("typed", "--url-stdin"), "", 2, "missing line with the URL"),
+        (("typed", "--event", "ping", "--url-stdin"), "https://192.0.2.1/\n", 2, "events: one or more of"),
     ):
         done = typed("webhook", "create", *arguments, lines=lines)
         assert (done.returncode, said in done.stderr) == (status, True), (arguments, done)

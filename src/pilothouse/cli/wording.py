@@ -42,7 +42,7 @@ _TYPED: Final = {"revision": "REVISION", "filters": "--filter", "chart.version":
 _FIELD: Final = re.compile(r"^(revision|filters|chart\.version)(?:\[\d+\])?: ")
 #: How a refusal begins that is about what was typed: a layer of values, an option, a name that is none.
 _ARGUMENT: Final = re.compile(
-    r"(?:values|filters)\[\d+\]|options\b|timeout_seconds: |(?:since|until|outcome|state|role|action): "
+    r"(?:values|filters)\[\d+\]|options\b|timeout_seconds: |(?:since|until|outcome|state|role|action|events): "
     r"|(?:name|namespace|release_name): '[^']*' is not a (?:release|namespace) name"
 )
 #: What the API server, or its client, says of a number or truth where a text must be, such as an annotation.
