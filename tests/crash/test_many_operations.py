@@ -112,7 +112,7 @@ def test_a_database_that_dies_in_the_middle_of_fifty_operations(
     deployment: Deployment, installs: Installs, api: Client, helm_cli: HelmCommand
 ):
     installs.accept(50)
-    wait_for(lambda: len(installs.operations("succeeded")) >= 5, seconds=PATIENCE)
+    wait_for(lambda: installs.operations("succeeded"), seconds=PATIENCE)  # not several: all may have ended by then
     assert deployment.postgres.pid is not None
     unfinished = installs.operations("queued", "running")
     os.kill(deployment.postgres.pid, signal.SIGKILL)

@@ -349,7 +349,7 @@ def exchange(server: RunningServer, data: bytes) -> bytes:
     answer = b""
     with (
         socket.create_connection((address.hostname or "", address.port or 0), timeout=20) as raw,
-        suppress(BrokenPipeError, ConnectionResetError),  # what is refused is not read to its end
+        suppress(OSError),  # what is refused is not read to its end, and the connection may be gone by then
     ):
         raw.sendall(data)
         raw.shutdown(socket.SHUT_WR)
