@@ -44,7 +44,7 @@ def _plan(page: Page, home: str) -> None:
     page.keyboard.press("Control+a")
     page.keyboard.insert_text("replicas: 2\ngreeting: I am storefront, by a plan\n")
     page.get_by_role("button", name="Plan it").click()
-    page.get_by_role("button", name="Apply exactly this").wait_for()
+    page.get_by_role("button", name="Upgrade storefront").wait_for()
 
 
 #: Each with the way to it.
