@@ -49,7 +49,7 @@ class Look:
 
     @property
     def state(self) -> str:
-        """The word for what was found, as ``words.drift`` takes it."""
+        """Return the word for what was found, as ``words.drift`` takes it."""
         if self.counts is None:
             return "unlooked"
         if any(self.counts[change] for change in ("added", "changed", "removed")):

@@ -136,7 +136,7 @@ LEFT JOIN LATERAL (
   ORDER BY v.order_key DESC, v.version LIMIT 1
 ) newest ON newest.refused
 WHERE o.chart_id = :of_chart AND s.project_id = :of_project
-""")  # noqa: S608  # as above
+""")  # noqa: S608  # the condition that is put in is our own
 # Few are not kept: revisions and operations, which are many, are read only if there is one.
 _SWEEP = text("""
 WITH loose AS MATERIALIZED (

@@ -25,5 +25,6 @@ def _key(version: str) -> _Key | None:
 
 
 def _part(text: str) -> tuple[bool, int, str]:
-    """Return the key of a part of a prerelease: numbers come before words."""
-    return (False, int(text[:18]), "") if text.isdigit() else (True, 0, text)
+    """Return the key of a part of a prerelease: numbers, of any length, come before words."""
+    digits = text.lstrip("0")
+    return (False, len(digits), digits) if text.isdigit() else (True, 0, text)

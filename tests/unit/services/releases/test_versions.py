@@ -8,6 +8,8 @@ from pilothouse.services.releases.versions import is_older
 
 #: As semantic versioning lists them.
 ORDER = [
+    "1.0.0-99999999999999999999",
+    "1.0.0-100000000000000000000",
     "1.0.0-alpha",
     "1.0.0-alpha.1",
     "1.0.0-alpha.beta",
