@@ -60,7 +60,7 @@ class Tenant:
 
 
 async def queue(place: Place, _monitoring: int) -> list[Figure]:
-    tenants = [_tenant(place, number) for number in range(PROJECTS)]
+    tenants = [await asyncio.to_thread(_tenant, place, number) for number in range(PROJECTS)]
     accepted: list[float] = []
     waiting_reads: list[float] = []
     working_reads: list[float] = []
@@ -215,16 +215,17 @@ async def clusters(place: Place, monitoring: int) -> list[Figure]:
             (of_index,) = rows.execute("SELECT pg_total_relation_size('release_revisions')").fetchone() or (0,)
             written = rows.execute(_WRITTEN).fetchone() or (0,)
         await asyncio.sleep(10)
-        everything = _all_processes(place)
-        before = {name: cpu_seconds([pid]) for name, pid in parts.items()} | {"all": cpu_seconds(everything)}
+        everything = {pid: cpu_seconds([pid]) for pid in _all_processes(place)}
+        before = {name: cpu_seconds([pid]) for name, pid in parts.items()}
         await asyncio.sleep(IDLE_SECONDS)
         with psycopg.connect(place.server.database_url, autocommit=True) as rows:
             transactions = ((rows.execute(_WRITTEN).fetchone() or (0,))[0] - written[0]) / (IDLE_SECONDS + 10)
             (sessions,) = rows.execute(
                 "SELECT count(*) FROM pg_stat_activity WHERE datname IS NOT NULL"
             ).fetchone() or (0,)
-        after = {name: cpu_seconds([pid]) for name, pid in parts.items()} | {"all": cpu_seconds(everything)}
-        idle = {name: (after[name] - before[name]) / IDLE_SECONDS * 100 for name in before}
+        idle = {name: (cpu_seconds([pid]) - before[name]) / IDLE_SECONDS * 100 for name, pid in parts.items()}
+        # A process that ended meanwhile has used no more than nothing.
+        idle["all"] = sum(max(0.0, cpu_seconds([pid]) - used) for pid, used in everything.items()) / IDLE_SECONDS * 100
         sizes, scrapes = await asyncio.to_thread(_scrape, monitoring)
         return [
             Figure(f"{CLUSTERS} clusters, {revisions} rows: indexed from nothing", (indexed,), unit="s", target=20),
