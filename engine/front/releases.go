@@ -25,9 +25,12 @@ type release struct {
 	UpdateDeprecated bool    `json:"update_deprecated"`
 	UpdateRefused    string  `json:"update_refused"`
 	Source           *string `json:"source"`
-	Digest           *string `json:"chart_digest"`
-	Description      *string `json:"description"`
-	ChangedBy        *struct {
+	SourceURL        *string `json:"source_url"`
+	// empty if the source is there
+	SourceRemovedAt string  `json:"source_removed_at"`
+	Digest          *string `json:"chart_digest"`
+	Description     *string `json:"description"`
+	ChangedBy       *struct {
 		UserName    *string `json:"user_name"`
 		UserID      *string `json:"user_id"`
 		Cause       *string `json:"cause"`
@@ -52,7 +55,8 @@ const (
 	usualMost    = 256
 	incomplete   = "X-Pilothouse-Incomplete"
 	markerHeader = "X-Pilothouse-Marker"
-	listedFields = "revision,updated_at,status,chart_name,chart_version,app_version,source,update_available,update_deprecated"
+	listedFields = "revision,updated_at,status,chart_name,chart_version,app_version,source,source_removed_at," +
+		"update_available,update_deprecated"
 )
 
 var statuses = []struct{ flag, words string }{
@@ -242,11 +246,16 @@ func (found release) describe(out *bytes.Buffer) error {
 	if found.Deprecated {
 		text.line("WARNING: this chart is deprecated: its authors do not maintain it any more", nil)
 	}
-	if valueOf(found.Source) != "" {
+	if found.SourceRemovedAt != "" {
+		text.line("SOURCE: %s (%s), removed "+timeOf(found.SourceRemovedAt), found.Source, found.SourceURL)
+	} else if valueOf(found.Source) != "" {
 		text.line("SOURCE: %s", found.Source)
 	}
 	if valueOf(found.Digest) != "" {
 		text.line("CHART DIGEST: sha256:%s", found.Digest)
+	}
+	if found.SourceRemovedAt != "" {
+		text.line("UPDATES: unknown: its source was removed", nil)
 	}
 	if found.Update != "" {
 		update := updateOf(found.Update, found.UpdateDeprecated)

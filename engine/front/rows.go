@@ -9,7 +9,7 @@ import (
 type row struct {
 	clusterID, clusterName, namespace, name, revision, updatedAt, status string
 	chartName, chartVersion, appVersion, source, update                  string
-	deprecated                                                           bool
+	deprecated, sourceRemoved                                            bool
 }
 
 // appendRows adds the rows of an answer: a table as the server writes it, without white space. It is read here, because a
@@ -60,6 +60,10 @@ func (reading *reader) row(columns []string) row {
 		switch name {
 		case "revision":
 			found.revision = reading.digits()
+		case "source_removed_at":
+			if found.sourceRemoved = !reading.next("null"); found.sourceRemoved {
+				reading.text()
+			}
 		case "update_deprecated":
 			found.deprecated = reading.truth()
 		default:

@@ -49,6 +49,18 @@ func TestClustersThatAreAskedForAndSourcesAreTold(t *testing.T) {
 	}
 }
 
+func TestASourceThatWasRemovedIsToldAndItsUpdatesAreNotKnown(t *testing.T) {
+	text := strings.NewReplacer(`"update_available",`, `"source","source_removed_at","update_available",`,
+		`"",false`, `"team","2026-11-30T05:00:00.123456+00:00","",false`, `"2.0",true`, `"other",null,"2.0",true`).Replace(listed)
+	rows, err := appendRows(nil, text)
+	wanted := "web     n  12  2026-11-30T05:00:00Z  deployed  nginx-1.0      team (removed)  unknown\n" +
+		"longer  n  3   2026-11-30T05:00:00Z  failed    nginx      2   other           2.0 (deprecated)\n"
+	var out bytes.Buffer
+	if err = errors.Join(err, table(rows, false, false, &out)); err != nil || out.String() != wanted {
+		t.Fatalf("%v\n%s", err, out.String())
+	}
+}
+
 func TestAnEmptyListHasNoRows(t *testing.T) {
 	if rows, err := appendRows(nil, `{"columns":["name"],"rows":[]}`); err != nil || len(rows) != 0 {
 		t.Fatalf("%v, %v", rows, err)

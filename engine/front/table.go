@@ -25,7 +25,7 @@ func table(rows []row, headers, clusters bool, out *bytes.Buffer) error {
 	for _, found := range rows {
 		clusters = clusters || found.clusterID != rows[0].clusterID
 		sources = sources || found.source != ""
-		updates = updates || found.update != ""
+		updates = updates || found.update != "" || found.sourceRemoved
 	}
 	lines := make([][]string, 0, len(rows)+1)
 	if headers {
@@ -36,8 +36,8 @@ func table(rows []row, headers, clusters bool, out *bytes.Buffer) error {
 		if found.revision == "0" || found.revision == "" {
 			return errUnusual // what never was installed has its own words
 		}
-		cells := withCell(withCluster(found.cells(), found.clusterName, clusters), found.source, sources)
-		lines = append(lines, withCell(cells, updateOf(found.update, found.deprecated), updates))
+		cells := withCell(withCluster(found.cells(), found.clusterName, clusters), found.sourceCell(), sources)
+		lines = append(lines, withCell(cells, found.updateCell(), updates))
 	}
 	return print(lines, out)
 }
@@ -98,6 +98,20 @@ func (found row) cells() []string {
 		found.name, found.namespace, found.revision, timeOf(found.updatedAt), found.status,
 		chartOf(found.chartName, found.chartVersion), found.appVersion,
 	}
+}
+
+func (found row) sourceCell() string {
+	if found.sourceRemoved {
+		return found.source + " (removed)"
+	}
+	return found.source
+}
+
+func (found row) updateCell() string {
+	if found.sourceRemoved {
+		return "unknown"
+	}
+	return updateOf(found.update, found.deprecated)
 }
 
 // timeOf returns a time of an answer to the second, as one word.

@@ -192,6 +192,10 @@ def test_a_release_is_installed_from_each_kind_of_source_and_updated_to_what_is_
             expect(page.get_by_text("of the chart is available")).to_have_count(0)
         finally:
             server.send("DELETE", f"/api/v1/sources/{source.name}")
+        page.reload()
+        told = page.locator("dt", has_text="Source of the chart").locator("xpath=following-sibling::dd[1]")
+        expect(told).to_contain_text(f"{source.name} ({source.url}), removed")
+        expect(page.get_by_text(f"unknown, as its source {source.name} was removed")).to_be_visible()
 
 
 def test_a_change_begins_with_the_archive_that_the_release_has(

@@ -112,7 +112,7 @@ def test_a_release_keeps_its_source_when_the_password_is_another(
         assert [(one["namespace"], one["name"]) for one in listed] == [(namespace, "web")]
         assert server.send("GET", "/api/v1/releases?source=another").json() == []
         told_before_it_is_removed(server, name, place=f"/{namespace}/web")
-    assert server.send("GET", release.path).json()["source"] == ""
+    assert server.send("GET", release.path).json()["source_removed_at"] is not None
 
 
 def told_before_it_is_removed(server: RunningServer, name: str, *, place: str) -> None:
@@ -120,7 +120,7 @@ def told_before_it_is_removed(server: RunningServer, name: str, *, place: str) -
     assert (listed[0], listed.count(name)) == ("web", 1)
     assert "\nRELEASES: 1: " in server.command("source", "show", name).stdout
     before = server.command("source", "remove", name, "--dry-run").stdout
-    assert before.startswith("1 release made from its charts run on, without a source and updates until")
+    assert before.startswith("1 release made from its charts run on, and tell that it was removed; their")
     assert f"{place}\n" in before
     assert before.endswith(f"\ndry run: source {name} was not removed\n")
     removed = server.command("source", "remove", name).stdout

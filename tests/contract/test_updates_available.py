@@ -3,6 +3,7 @@
 import subprocess
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -125,10 +126,36 @@ def test_a_rollback_and_other_values_keep_the_source_and_helm_with_another_chart
     assert sourced.shown() == (sourced.name, "1.2.0", False)
 
 
-def test_a_removed_source_is_not_known_any_more(sourced: Sourced):
-    assert sourced.release.server.send("DELETE", f"/api/v1/sources/{sourced.name}").status_code == 204
-    assert [sourced.shown()] == sourced.listed() == [("", "", False)]
-    assert sourced.listed(update_available="false") == []
+def test_a_release_goes_on_to_tell_of_a_source_that_was_removed(sourced: Sourced, tmp_path: Path):
+    server, name = sourced.release.server, sourced.name
+    sourced.deploy(revision=1)
+    before = server.send("GET", sourced.release.path).json()
+    assert (before["source_url"], before["source_removed_at"]) == (sourced.source["url"], None)
+    assert server.send("DELETE", f"/api/v1/sources/{name}").status_code == 204
+    assert [sourced.shown()] == sourced.listed() == [(name, "", False)]
+    assert sourced.listed(update_available="false") == sourced.listed(source=name) == []
+    found = server.send("GET", sourced.release.path).json()
+    removed_at = found["source_removed_at"]
+    assert abs(datetime.fromisoformat(removed_at) - datetime.now(UTC)) < timedelta(minutes=5)
+    (row,) = server.send("GET", f"/api/v1/releases?namespace={sourced.release.namespace}").json()
+    assert (row["source_removed_at"], found["source_url"]) == (removed_at, sourced.source["url"])
+
+    with added(server, sourced.source):
+        assert [sourced.shown()] == sourced.listed() == [(name, "", False)], "one that is added again is another"
+        assert server.send("GET", sourced.release.path).json()["source_removed_at"] == removed_at
+        place = ("-n", sourced.release.namespace)
+        server.wait_until_listed(seconds=90)
+        lines = told_by_both(server, tmp_path, "list", *place).splitlines()
+        assert lines[0].split()[-2:] == ["SOURCE", "UPDATE"]
+        assert lines[1].split()[-3:] == [name, "(removed)", "unknown"]
+        status = told_by_both(server, tmp_path, "status", "web", *place, "--cluster", server.cluster_id)
+        assert f"\nSOURCE: {name} ({sourced.source['url']}), removed {removed_at[:19]}Z\n" in status
+        assert "\nUPDATES: unknown: its source was removed\n" in status
+        metadata = server.command("get", "metadata", "web", *place).stdout
+        assert f"SOURCE: {name} ({sourced.source['url']}), removed {removed_at[:19]}Z" in metadata
+        sourced.deploy(source=name, name="webapp", version="1.1.0")
+        assert [sourced.shown()] == sourced.listed() == [(name, "1.2.0", False)]
+        assert server.send("GET", sourced.release.path).json()["source_removed_at"] is None
 
 
 def test_who_may_see_no_sources_does_not_learn_of_them(sourced: Sourced):
@@ -147,22 +174,26 @@ def test_who_may_see_no_sources_does_not_learn_of_them(sourced: Sourced):
         assert_error(reader.server.send("GET", f"/api/v1/releases?update_available={wanted}"), *DENIED)
 
 
+def told_by_both(server: RunningServer, folder: Path, *words: str) -> str:
+    """Return what both programs print; alone in a folder the small one can hand nothing over."""
+    variables = {"PILOTHOUSE_URL": server.url, "CLOUD_SDK_AK": server.access_key, "CLOUD_SDK_SK": server.secret_key}
+    alone = folder / "pilothouse"
+    alone.write_bytes(FRONT.read_bytes())
+    alone.chmod(0o755)
+    own = subprocess.run(
+        [alone, *words], env={"HOME": str(folder), **variables}, stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, check=False, timeout=60,
+    )  # fmt: skip
+    python = server.command(*words)
+    assert (own.stdout, own.stderr, own.returncode) == (python.stdout, python.stderr, 0)
+    return python.stdout
+
+
 def test_the_command_line_tells_it(sourced: Sourced, tmp_path: Path):
     server, place = sourced.release.server, ("-n", sourced.release.namespace)
-    variables = {"PILOTHOUSE_URL": server.url, "CLOUD_SDK_AK": server.access_key, "CLOUD_SDK_SK": server.secret_key}
 
     def told(*words: str) -> str:
-        """What both programs print; alone in a folder the small one can hand nothing over."""
-        alone = tmp_path / "pilothouse"
-        alone.write_bytes(FRONT.read_bytes())
-        alone.chmod(0o755)
-        own = subprocess.run(
-            [alone, *words], env={"HOME": str(tmp_path), **variables}, stdin=subprocess.DEVNULL, capture_output=True,
-            text=True, check=False, timeout=60,
-        )  # fmt: skip
-        python = server.command(*words)
-        assert (own.stdout, own.stderr, own.returncode) == (python.stdout, python.stderr, 0)
-        return python.stdout
+        return told_by_both(server, tmp_path, *words)
 
     server.wait_until_listed(seconds=90)
     listed = told("list", *place)

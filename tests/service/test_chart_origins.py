@@ -180,6 +180,39 @@ async def test_what_nothing_was_made_from_is_forgotten_with_its_archive(place: P
     assert await place.pull(1) != first
 
 
+async def test_where_a_chart_came_from_is_kept_as_long_as_something_is_made_of_it(place: Place):
+    first, unused = await place.pull(1), await place.pull(2)
+    await place.install(first, 1)
+    project = place.caller.project_id
+    async with place.database.transaction() as tx:
+        await store.hold_all(tx, project)
+        await chart_origins.keep_removed(tx, place.source)
+        assert await store.remove(tx, place.source)
+
+    async def origins() -> list[str]:
+        async with place.database.autocommit() as connection:
+            found = [await chart_origins.find_origin(connection, one, project_id=project) for one in (first, unused)]
+            other = await chart_origins.find_origin(connection, first, project_id="another")
+        assert other == chart_origins.ChartOrigin()
+        assert all(bool(one.source) == (one.removed_at is not None) for one in found)
+        return [one.source for one in found]
+
+    async def sweep() -> int:
+        async with place.database.transaction() as tx:
+            return await chart_origins.sweep(tx, limit=10)
+
+    assert await origins() == ["team", "team"]
+    assert await place.listed() == [("web", "")]
+    assert await place.listed(update_available=False) == await place.listed(source="team") == []
+    assert await sweep() == 0, "it may just be ordered"
+    for _ in range(2):
+        async with place.database.transaction() as tx:
+            await tx.execute(text("UPDATE removed_origins SET checked_at = checked_at - interval '2 days'"))
+        await sweep()
+        assert await origins() == ["team", ""]
+    assert await sweep() == 0, "what was checked is not read again for a day"
+
+
 async def test_a_revision_that_names_no_chart_has_that_of_the_last_one_with_the_same_version(place: Place):
     await place.install(await place.pull(1), 1)
 

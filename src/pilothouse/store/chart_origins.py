@@ -2,29 +2,36 @@
 
 A release names the chart that it was made from, by its id. That outlives the pulled archive, which may be dropped, so
 the source of an id is kept in a table of its own, with the newest version as it was when the source was synchronised:
-a list of releases reads one row for each.
+a list of releases reads one row for each. Another table has those whose source was removed.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, TextClause, select, text
 
 from pilothouse.store.database import Transaction
 from pilothouse.store.tables import cluster_watches, release_revisions
 
+#: So long it is not looked whether something is made still from a chart whose source was removed.
+_CHECK_SECONDS: Final = 24 * 3600.0
+
 
 @dataclass(frozen=True)
 class ChartOrigin:
     """The source of a chart by its name, and the newest version that it has; empty if it is no newer one.
 
-    ``refused_version``: a newer one still, if it was refused, or would be.
+    ``refused_version``: a newer one still, if it was refused, or would be. ``removed_at``: when the source was removed,
+    of which no version is known then.
     """
 
     source: str = ""
     newer_version: str = ""
     newer_deprecated: bool = False
     refused_version: str = ""
+    url: str = ""
+    removed_at: datetime | None = None
 
 
 async def renew(tx: Transaction, source_id: str, *, name: str = "") -> None:
@@ -40,14 +47,23 @@ async def renew_all(tx: Transaction, project_id: str) -> None:
 
 
 async def find_origin(tx: Transaction, chart_id: str, *, project_id: str) -> ChartOrigin:
-    """Return where the chart came from; without a source if it was uploaded, or the source was removed."""
+    """Return where the chart came from; without a source if it was uploaded."""
     row = (await tx.execute(_FIND, {"of_chart": chart_id, "of_project": project_id})).one_or_none()
     return ChartOrigin(*row) if row is not None else ChartOrigin()
 
 
+async def keep_removed(tx: Transaction, source_id: str) -> None:
+    """Keep where the source's charts came from; it is about to be removed by the transaction, which holds it."""
+    await tx.execute(_KEEP_REMOVED, {"of_source": source_id})
+
+
 async def sweep(tx: Transaction, *, limit: int) -> int:
-    """Forget at most ``limit`` charts that are no longer kept, and of which nothing was made that is there still."""
-    return (await tx.execute(_SWEEP, {"most": limit})).rowcount
+    """Forget at most ``limit`` charts that are no longer kept, and of which nothing was made that is there still.
+
+    And as many whose source was removed, each of which is looked at once a day.
+    """
+    kept = (await tx.execute(_SWEEP, {"most": limit})).rowcount
+    return kept + (await tx.execute(_SWEEP_REMOVED, {"most": limit, "seconds": _CHECK_SECONDS})).rowcount
 
 
 def inherited_chart(given: dict[str, Any]) -> ColumnElement[str]:
@@ -125,7 +141,8 @@ WHERE o.chart_id = now.chart_id AND (o.newer_version, o.newer_deprecated) <> (no
 _RENEW = _renewing("known.source_id = :of_source AND (:of_name = '' OR known.name = :of_name)")
 _RENEW_ALL = _renewing("s.project_id = :of_project")
 _FIND = text(f"""
-SELECT s.name, o.newer_version, o.newer_deprecated, coalesce(newest.version, '')
+SELECT s.name, o.newer_version, o.newer_deprecated, coalesce(newest.version, ''), s.url,
+  CAST(NULL AS timestamptz) AS removed_at
 FROM chart_origins o JOIN chart_sources s ON s.id = o.source_id
 LEFT JOIN LATERAL (
   SELECT v.version, r.reason IS NOT NULL OR {_UNVERIFIED} AS refused FROM source_versions v
@@ -136,7 +153,16 @@ LEFT JOIN LATERAL (
   ORDER BY v.order_key DESC, v.version LIMIT 1
 ) newest ON newest.refused
 WHERE o.chart_id = :of_chart AND s.project_id = :of_project
+UNION ALL
+SELECT source, '', false, '', url, removed_at FROM removed_origins
+WHERE chart_id = :of_chart AND project_id = :of_project
 """)  # noqa: S608  # the condition that is put in is our own
+_KEEP_REMOVED = text("""
+INSERT INTO removed_origins (chart_id, project_id, source, url)
+SELECT o.chart_id, s.project_id, s.name, s.url FROM chart_origins o JOIN chart_sources s ON s.id = o.source_id
+WHERE s.id = :of_source
+ON CONFLICT (chart_id) DO NOTHING
+""")
 # Few are not kept: revisions and operations, which are many, are read only if there is one.
 _SWEEP = text("""
 WITH loose AS MATERIALIZED (
@@ -148,4 +174,18 @@ DELETE FROM chart_origins WHERE chart_id IN (
     AND NOT EXISTS (SELECT FROM operations o WHERE o.chart_id = loose.chart_id)
   LIMIT :most
 )
+""")
+_SWEEP_REMOVED = text("""
+WITH old AS MATERIALIZED (
+  SELECT chart_id FROM removed_origins WHERE checked_at < clock_timestamp() - make_interval(secs => :seconds)
+  ORDER BY checked_at LIMIT :most FOR UPDATE
+), used AS MATERIALIZED (
+  SELECT chart_id FROM old
+  WHERE EXISTS (SELECT FROM release_revisions r WHERE r.origin_chart_id = old.chart_id)
+    OR EXISTS (SELECT FROM operations o WHERE o.chart_id = old.chart_id)
+), kept AS (
+  UPDATE removed_origins SET checked_at = clock_timestamp() WHERE chart_id IN (SELECT chart_id FROM used)
+)
+DELETE FROM removed_origins
+WHERE chart_id IN (SELECT chart_id FROM old) AND chart_id NOT IN (SELECT chart_id FROM used)
 """)

@@ -63,8 +63,8 @@ class ReleaseItem:
 
     ``revision`` is 0 for an install that has failed and left none. ``updated_at`` is when the last action on it began,
     or failed. ``drifted``: by the last look at what is deployed now; None if there was none. ``source``: of its chart,
-    by name; empty if that is not known, or not to be shown. ``update_available``: the newest version that the source
-    has, if it is a newer one.
+    by name; empty if that is not known, or not to be shown. ``source_removed_at``: when that was removed; None if it is
+    there. ``update_available``: the newest version that the source has, if it is a newer one.
     """
 
     cluster_id: str
@@ -82,6 +82,7 @@ class ReleaseItem:
     age_seconds: float | None
     drifted: bool | None
     source: str
+    source_removed_at: datetime | None
     update_available: str
     update_deprecated: bool
 
@@ -268,7 +269,8 @@ _OF_ONE_SOURCE = """chart_id IN (
     WHERE s.project_id = :project_id AND s.name = :source)"""
 _JOINED = {
     "drifted": "looked.drifted",
-    "source": "coalesce(known.name, '')",
+    "source": "coalesce(known.name, removed.source, '')",
+    "source_removed_at": "removed.removed_at",
     "update_available": "coalesce(origin.newer_version, '')",
     "update_deprecated": "coalesce(origin.newer_deprecated, false)",
 }
@@ -375,4 +377,6 @@ FROM (SELECT * FROM shown {ordered}) page LEFT JOIN drift_looks looked
     OR page.status = 'failed' AND NOT {OUTDATED})
 LEFT JOIN (chart_origins origin JOIN chart_sources known ON known.id = origin.source_id)
   ON origin.chart_id = page.chart_id AND known.project_id = :project_id AND {"true" if with_sources else "false"}
+LEFT JOIN removed_origins removed
+  ON removed.chart_id = page.chart_id AND removed.project_id = :project_id AND {"true" if with_sources else "false"}
 {order_of_page}"""

@@ -339,6 +339,19 @@ chart_origins = Table(
     Index("ix_chart_origins_chart", "source_id", "name", "version"),
 )
 
+#: The source of charts that were pulled from one that was removed since; ``checked_at``: something was made from it.
+removed_origins = Table(
+    "removed_origins",
+    metadata,
+    Column("chart_id", Text, primary_key=True),
+    Column("project_id", Text, ForeignKey("projects.id", ondelete="CASCADE"), nullable=False),
+    Column("source", Text, nullable=False, comment="its name"),
+    Column("url", Text, nullable=False),
+    _now("removed_at"),
+    _now("checked_at"),
+    Index("ix_removed_origins_checked_at", "checked_at"),
+)
+
 #: What was refused when it was pulled, as no key of its source has signed it; not offered while that may hold.
 refused_versions = Table(
     "refused_versions",

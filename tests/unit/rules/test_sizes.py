@@ -11,7 +11,7 @@ import pilothouse
 ROOT = Path(pilothouse.__file__).parent
 MOST_LINES, MOST_FUNCTION_LINES = 400, 50
 #: One list.
-LONG_MODULES = {"store/tables.py": 810}
+LONG_MODULES = {"store/tables.py": 830}
 
 
 def _modules() -> dict[str, str]:

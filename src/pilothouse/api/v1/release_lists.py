@@ -23,6 +23,7 @@ _LONGEST: Final = 253
 _MOST: Final = 1_000
 _STATUSES: Final = frozenset(map(str, ReleaseStatus))
 _NAMED_CLUSTERS: Final = 20
+_TIMES: Final = frozenset({"updated_at", "source_removed_at"})
 _ALWAYS: Final = ("cluster_id", "cluster_name", "namespace", "name")
 _JSON: Final = "application/json"
 #: As Kubernetes' API server has it for kubectl: column names once, and each release as an array.
@@ -151,9 +152,10 @@ def as_json(rows: Iterable[Sequence[Any]], names: Sequence[str]) -> bytes:
     Not by that model, which takes six times as long: there may be a thousand rows.
     """
     views = [dict(zip(names, row, strict=False)) for row in rows]
-    if "updated_at" in names:
+    for name in _TIMES.intersection(names):
         for view in views:
-            view["updated_at"] = view["updated_at"].isoformat(timespec="milliseconds")
+            moment = view[name]
+            view[name] = None if moment is None else moment.isoformat(timespec="milliseconds")
     if "age_seconds" in names:
         for view in views:
             view["age_seconds"] = None if view["age_seconds"] is None else rounded_age(view["age_seconds"])

@@ -35,8 +35,9 @@ class ReleaseSummary(View):
     besides Helm that its marks name; empty for none. `operation_id`: the unfinished operation; empty for none.
     `age_seconds`: since the cluster last confirmed this; null if it never did. `drifted`: whether the last look found
     drift; null without a look at what is deployed now. `source`: the name of the one that the chart was taken from;
-    empty if it is not known, or the caller may not list sources. `update_available`: the newest version there that is
-    no prerelease, if it is newer than the release's; `update_deprecated`: it is marked as deprecated.
+    empty if it is not known, or the caller may not list sources. `source_removed_at`: when that source was removed, of
+    which no updates are known then; null if it is there. `update_available`: the newest version there that is no
+    prerelease, if it is newer than the release's; `update_deprecated`: it is marked as deprecated.
     """
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=False)
@@ -56,6 +57,7 @@ class ReleaseSummary(View):
     age_seconds: Age | None = None
     drifted: bool | None = None
     source: str = ""
+    source_removed_at: Milliseconds | None = None
     update_available: str = ""
     update_deprecated: bool = False
 
@@ -331,8 +333,9 @@ class ReleaseDetailView(View):
     otherwise. `elsewhere`: not null if the release is locked by no other program, but by an operation of Pilothouse
     through another registration of its API server. `changed_by`: null if another Helm client wrote the revision, or if
     the record of the operation has expired. `age_seconds`: since the cluster last confirmed the rest. `drift`: of the
-    last look, periodic or with `diff?to=live`; null if there was none. `source`, `update_available`,
-    `update_deprecated`: as in lists. `update_refused`: the newest version there, if it is newer still and was refused,
+    last look, periodic or with `diff?to=live`; null if there was none. `source`, `source_removed_at`,
+    `update_available`, `update_deprecated`: as in lists. `source_url`: its address, or that which it had.
+    `update_refused`: the newest version there, if it is newer still and was refused,
     as no key of the source signed it, or would be, as the project takes verified charts only. `chart_digest`: SHA-256
     of the archive that it was made from, `verification`: who signed that; empty and null if it is not known.
     `chart_deprecated`: the chart says that it is not maintained any more; false too while its revision cannot be read.
@@ -359,6 +362,8 @@ class ReleaseDetailView(View):
     elsewhere: ElsewhereView | None
     drift: DriftLookView | None
     source: str
+    source_url: str
+    source_removed_at: Milliseconds | None
     chart_digest: str
     update_available: str
     update_deprecated: bool

@@ -126,6 +126,8 @@ async def show_release(reading: OfReading, details: DetailsService, revision: Re
     origin = detail.origin
     updates = {
         "source": origin.source,
+        "source_url": origin.url,
+        "source_removed_at": origin.removed_at,
         "update_available": origin.newer_version,
         "update_deprecated": origin.newer_deprecated,
         "update_refused": origin.refused_version,

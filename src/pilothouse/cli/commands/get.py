@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from pilothouse.cli.commands.list import time_of
-from pilothouse.cli.commands.status import signer_of
+from pilothouse.cli.commands.status import signer_of, source_of
 from pilothouse.cli.connection import client_of
 from pilothouse.cli.groups import connected_group
 from pilothouse.cli.output import As, Output, print_answer, print_lines, print_rows, yaml_of
@@ -152,7 +152,7 @@ def _metadata(found: dict[str, Any]) -> str:
         "REVISION": found["revision"],
         "STATUS": found["status"],
         "DEPLOYED_AT": time_of(found["updated_at"]),
-        **({"SOURCE": found["source"]} if found["source"] else {}),
+        **({"SOURCE": source_of(found)} if found["source"] else {}),
         **({"CHART_DIGEST": f"sha256:{found['chart_digest']}"} if found["chart_digest"] else {}),
         **({"VERIFIED": signer_of(found["verification"])} if found["verification"] else {}),
     }

@@ -23,7 +23,8 @@ _COLUMNS: Final = ("NAME", "NAMESPACE", "REVISION", "UPDATED", "STATUS", "CHART"
 _LEAST: Final = ("APP VERSION", "REVISION", "UPDATED", "SOURCE", "CHART", "UPDATE", "NAMESPACE", "CLUSTER", "STATUS")
 #: Name and cluster are always there.
 _SHOWN: Final = (
-    "revision,updated_at,status,chart_name,chart_version,app_version,source,update_available,update_deprecated"
+    "revision,updated_at,status,chart_name,chart_version,app_version,source,source_removed_at,update_available,"
+    "update_deprecated"
 )
 #: Sources that are named where no update is known.
 _NAMED: Final = 5
@@ -159,7 +160,7 @@ def _print(rows: list[dict[str, Any]], output: Output, *, short: bool, headers: 
         several = len({row["cluster_id"] for row in rows}) > 1
         columns = (_COLUMNS[0], "CLUSTER", *_COLUMNS[1:]) if several or clusters else _COLUMNS
         columns = (*columns, "SOURCE") if any(row["source"] for row in rows) else columns
-        columns = (*columns, "UPDATE") if any(row["update_available"] for row in rows) else columns
+        columns = (*columns, "UPDATE") if any(update_of(row) for row in rows) else columns
         print_rows([_for_people(row) for row in rows], columns, output, headers=headers, least=_LEAST)
 
 
@@ -169,7 +170,9 @@ def chart_of(row: dict[str, Any]) -> str:
 
 
 def update_of(row: dict[str, Any]) -> str:
-    """Return the newer version that the chart's source has; empty without one."""
+    """Return the newer version that the chart's source has; empty without one, unknown if the source was removed."""
+    if row.get("source_removed_at"):
+        return "unknown"
     return f"{row['update_available']}{' (deprecated)' if row['update_deprecated'] else ''}"
 
 
@@ -193,6 +196,6 @@ def _for_people(row: dict[str, Any]) -> dict[str, Any]:
         "STATUS": row["status"] if row["revision"] else f"{row['status']} (not installed)",
         "CHART": chart_of(row),
         "APP VERSION": row["app_version"],
-        "SOURCE": row["source"],
+        "SOURCE": f"{row['source']} (removed)" if row["source_removed_at"] else row["source"],
         "UPDATE": update_of(row),
     }

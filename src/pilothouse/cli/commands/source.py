@@ -268,8 +268,9 @@ def _lost(count: int | None, names: str) -> str:
     if not count:
         return "no release that you may list is made from its charts"
     return (
-        f"{count} {'release' if count == 1 else 'releases'} made from its charts run on, without a source and updates "
-        f"until a chart of a source is installed, which may be the same one, added again: {names}"
+        f"{count} {'release' if count == 1 else 'releases'} made from its charts run on, and tell that it was removed; "
+        "their updates are unknown until a chart of a source is installed, which may be the same one, added again: "
+        f"{names}"
     )
 
 

@@ -109,14 +109,23 @@ def signer_of(verified: dict[str, Any]) -> str:
     return who
 
 
+def source_of(found: dict[str, Any]) -> str:
+    """Return the name of the chart's source; of one that was removed with its address, and when."""
+    if not (removed_at := found.get("source_removed_at")):
+        return str(found["source"])
+    return f"{found['source']} ({found['source_url']}), removed {time_of(removed_at)}"
+
+
 def _chart_lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"CHART: {chart_of(found)}"
     if found.get("chart_deprecated"):
         yield DEPRECATED
     if found.get("source"):
-        yield f"SOURCE: {found['source']}"
+        yield f"SOURCE: {source_of(found)}"
     if found.get("chart_digest"):
         yield f"CHART DIGEST: sha256:{found['chart_digest']}"
+    if found.get("source_removed_at"):
+        yield "UPDATES: unknown: its source was removed"
     if found["update_available"]:
         yield f"UPDATE AVAILABLE: {update_of(found)}, of source {found['source']}"
     if refused := found.get("update_refused"):

@@ -161,6 +161,8 @@ async def explain_gone(tx: Transaction, chart: NamedChart, *, is_there: bool, pr
         who = f"{signed.signed_by or 'the key'} ({signed.fingerprint})"
         return f"{what} was signed by {who}, which is not trusted any more"
     origin = ChartOrigin() if is_there else await chart_origins.find_origin(tx, chart.id, project_id=project_id)
+    if origin.removed_at is not None:
+        return f"source {origin.source!r}, of which {what} was, was removed since the plan was made"
     source = await sources.find(tx, origin.source, project_id=project_id) if origin.source else None
     if source is not None and source.verification != "none" and signed is None:
         return (

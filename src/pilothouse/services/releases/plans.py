@@ -183,7 +183,8 @@ class Plans:
             verified = await verifications.find(connection, project_id=project_id, digest=digest)
             if operation["chart_id"] and sees_sources:
                 origin = await find_origin(connection, operation["chart_id"], project_id=project_id)
-        return PlannedChart(digest, origin.source, verified if sees_sources else without_source(verified))
+        source = origin.source if origin.removed_at is None else ""
+        return PlannedChart(digest, source, verified if sees_sources else without_source(verified))
 
     async def compare_values(self, caller: Caller, plan: Plan) -> list[FieldDifference]:
         """Return which computed values the plan changes, as the caller may see them."""

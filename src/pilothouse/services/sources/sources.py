@@ -240,11 +240,15 @@ class Sources:
 
     @retry_conflicts
     async def remove(self, caller: Caller, named: str, *, request_id: str) -> None:
-        """Delete a source and what was pulled from it; releases and operations are not affected."""
+        """Delete a source and what was pulled from it; releases and operations are not affected.
+
+        They go on to tell where their charts came from.
+        """
         caller.require("cce:source:delete")
         row = await self._pulls.find_source(named, project_id=caller.project_id)
         async with self._database.transaction() as tx:
             await store.hold_all(tx, row.project_id)
+            await chart_origins.keep_removed(tx, row.id)
             if not await store.remove(tx, row.id):
                 raise NotFound(f"source {named[:80]!r} does not exist in this project")
             await chart_origins.renew_all(tx, row.project_id)  # its keys count no more, for charts of others neither

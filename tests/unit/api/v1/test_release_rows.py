@@ -28,6 +28,7 @@ USUAL = ReleaseItem(
     age_seconds=1.25,
     drifted=False,
     source="",
+    source_removed_at=None,
     update_available="2.0.0",
     update_deprecated=True,
 )
@@ -39,6 +40,7 @@ ODD: list[dict[str, Any]] = [
     {"age_seconds": 1234567.06},
     {"updated_at": datetime(1970, 1, 1, tzinfo=timezone(timedelta(hours=8)))},
     {"updated_at": datetime(2026, 1, 1, 0, 0, 0, 999, tzinfo=UTC)},
+    {"source": "team", "source_removed_at": datetime(2026, 1, 1, 0, 0, 0, 999, tzinfo=UTC)},
 ]
 
 
@@ -52,6 +54,10 @@ def test_the_answer_is_the_models(names: tuple[str, ...]):
     assert orjson.loads(as_json(rows, names)) == orjson.loads(declared)
 
 
+def as_time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
+
+
 @pytest.mark.parametrize("names", [RELEASE_FIELDS, ("cluster_id", "name"), ("age_seconds", "name")], ids=len)
 def test_a_table_has_the_same_values(names: tuple[str, ...]):
     items = [ReleaseItem(**{**vars(USUAL), **odd}) for odd in ODD]
@@ -62,7 +68,9 @@ def test_a_table_has_the_same_values(names: tuple[str, ...]):
     for view, item in zip(views, items, strict=True):
         if "updated_at" in view:
             assert datetime.fromisoformat(view.pop("updated_at")) == item.updated_at
-    without_time = [name for name in names if name != "updated_at"]
+        removed_at = view.pop("source_removed_at", None)
+        assert "source_removed_at" not in names or as_time(removed_at) == item.source_removed_at
+    without_time = [name for name in names if name not in {"updated_at", "source_removed_at"}]
     declared = MODEL.dump_json(MODEL.validate_python(items, from_attributes=True), include={"__all__": {*without_time}})
     assert views == orjson.loads(declared)
 
