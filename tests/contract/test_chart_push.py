@@ -344,6 +344,38 @@ def test_what_is_put_in_the_place_of_a_pulled_version_is_what_is_shown_from_then
         assert "second" in shown()
 
 
+def test_what_was_pushed_is_described_until_something_else_lies_in_its_place(
+    server: RunningServer, running: Registry, kubernetes: RunningCluster
+):
+    name, folder = f"chart-{uuid.uuid4().hex[:8]}", f"described-{uuid.uuid4().hex[:8]}"
+    archive = build_chart(name, "1.0.0", metadata={"description": "Sails for all.", "appVersion": "7.1"})
+    with added(server, running.as_source(named(), folder=folder)) as source:
+
+        def listed() -> list[tuple[str, str, str, bool]]:
+            rows = server.send("GET", f"/api/v1/sources/{source}/charts/{name}").json()
+            return [(row["version"], row["description"], row["app_version"], row["pulled"]) for row in rows]
+
+        def synchronise() -> None:
+            assert server.send("POST", f"/api/v1/sources/{source}/sync").status_code == 200
+
+        pushed = push_file(server, source, archive)
+        assert pushed.status_code == 201, pushed.text
+        assert listed() == [("1.0.0", "Sails for all.", "7.1", False)]
+        assert "Sails for all." in server.command("search", "sails", "--source", source).stdout
+        running.push(kubernetes.helm, build_chart(name, "1.1.0", metadata={"appVersion": "8"}), folder=folder)
+        synchronise()
+        assert listed() == [("1.1.0", "", "", False), ("1.0.0", "Sails for all.", "7.1", False)]
+        again = push_file(
+            server, source, build_chart(name, "1.1.0", metadata={"appVersion": "9"}), query="?replace=true"
+        )
+        assert again.status_code == 201, again.text
+        assert listed() == [("1.1.0", "", "9", False), ("1.0.0", "Sails for all.", "7.1", False)]
+
+        running.push(kubernetes.helm, build_chart(name, "1.0.0", metadata={"description": "Another."}), folder=folder)
+        synchronise()
+        assert listed() == [("1.1.0", "", "9", False), ("1.0.0", "", "", False)]
+
+
 def test_what_a_pull_has_fetched_before_a_push_replaced_it_is_not_kept(
     server: RunningServer, told: "Told", source: str
 ):

@@ -23,7 +23,7 @@ from pilothouse.engine.pool import EnginePool
 from pilothouse.errors import InvalidSource
 from pilothouse.services.sources.sync import SourceSync
 from pilothouse.settings import EngineSettings, Settings, SourceSettings
-from pilothouse.store import archives, refused_versions, source_charts
+from pilothouse.store import archives, described_versions, refused_versions, source_charts
 from pilothouse.store import sources as store
 from pilothouse.store.charts import ChartContent
 from pilothouse.store.database import Database
@@ -300,6 +300,44 @@ async def test_a_manifest_is_read_when_it_is_another_than_was_seen_last(place: P
     tag.archive, tag.config = "a" * 64, CONFIG
     for methods in (["HEAD", "GET"], ["HEAD"]):
         assert await synchronised(place, row, repo) == (False, "", methods)
+
+
+async def test_what_is_described_is_asked_for_by_its_digest_and_kept_if_nobody_tells(
+    place: Place, repo: Repository, tag: Tag
+):
+    row = await place.add(repo, kind="oci")
+    await place.sync.sync(row)
+
+    async def described(manifest: str) -> None:
+        pushed = described_versions.DescribedVersion("webapp", "1.0.0", manifest)
+        async with place.database.transaction() as tx:
+            await described_versions.note_pushed(tx, row.id, pushed, description="Sails", app_version="7")
+
+    async def known() -> tuple[str, str]:
+        found = await version_of(place, row)
+        assert found is not None
+        return found.description, found.app_version
+
+    await described("sha256:" + "c" * 64)
+    assert await known() == ("Sails", "7")
+    usual, tag.on_manifest = tag.on_manifest, lambda: Reply(status=503)
+    assert await synchronised(place, row, repo) == (False, "", ["HEAD", "GET"])
+    assert await known() == ("Sails", "7")
+    tag.on_manifest = usual
+    assert await synchronised(place, row, repo) == (False, "", ["HEAD"])
+    assert await known() == ("", "")
+    assert await synchronised(place, row, repo) == (False, "", [])
+
+    await pulled(place, row, tag)
+    assert await synchronised(place, row, repo) == (False, "", ["GET"])
+    async with place.database.transaction() as tx:
+        await source_charts.describe(tx, row.id, "webapp", "1.0.0", description="Sails", app_version="7")
+        await tx.execute(text("DELETE FROM charts WHERE source_id = :source"), {"source": row.id})
+    assert await synchronised(place, row, repo) == (False, "", ["HEAD"]), "its archive was dropped"
+    assert await known() == ("Sails", "7")
+    tag.versions = ["1.1.0"]
+    await place.sync.sync(row)
+    assert await version_of(place, row) is None
 
 
 async def test_what_a_registry_refuses_to_tell_is_not_taken_for_no_chart(place: Place, repo: Repository, tag: Tag):

@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from pilothouse.store.charts import ChartContent, ChartRow
 from pilothouse.store.database import Transaction
+from pilothouse.store.described_versions import IS_DESCRIBED
 from pilothouse.store.sources import NewSource
 from pilothouse.store.tables import chart_origins, chart_verifications, charts, refused_versions, source_versions
 
@@ -61,8 +62,8 @@ async def clear(tx: Transaction, source_id: str) -> None:
 
 
 async def clear_chart(tx: Transaction, source_id: str, name: str) -> None:
-    """Do the same for one chart."""
-    await tx.execute(_CLEAR.where(source_versions.c.name == bindparam("of_name")), _of(source_id, name))
+    """Do the same for one chart of a registry; versions that are described are marked, too."""
+    await tx.execute(_CLEAR_CHART, _of(source_id, name))
     await tx.execute(text(f"{_MARK_GONE.text} AND name = :of_name"), _of(source_id, name))
 
 
@@ -78,7 +79,10 @@ async def mark_moved(tx: Transaction, source_id: str) -> None:
 
 
 async def add_versions(tx: Transaction, source_id: str, name: str, keys: dict[str, str]) -> None:
-    """Add the versions of a chart of which only order keys are known; the newest stable one is marked."""
+    """Add the versions of a chart of which only order keys are known; the newest stable one is marked.
+
+    Of those that are gone, what was pulled is kept.
+    """
     newest = max((key for key in keys.values() if key.endswith("~")), default="")
     rows = [
         {"source_id": source_id, "name": name, "version": version, "order_key": key, "is_newest": key == newest}
@@ -89,6 +93,7 @@ async def add_versions(tx: Transaction, source_id: str, name: str, keys: dict[st
         statement = insert(source_versions).values(rows[start : start + BATCH])
         changed = {column: statement.excluded[column] for column in ("order_key", "is_newest", "is_gone")}
         await tx.execute(statement.on_conflict_do_update(index_elements=["source_id", "name", "version"], set_=changed))
+    await tx.execute(_DROP_GONE, _of(source_id, name))
 
 
 async def count(tx: Transaction, source_id: str) -> int:
@@ -293,6 +298,8 @@ _IS_REFUSED = and_(
     *(refused_versions.c[name] == source_versions.c[name] for name in ("source_id", "name", "version", "digest"))
 )
 _CLEAR = delete(source_versions).where(_OF_SOURCE, ~exists().where(_IS_PULLED))
+_CLEAR_CHART = _CLEAR.where(source_versions.c.name == bindparam("of_name"), ~IS_DESCRIBED)
+_DROP_GONE = _CLEAR.where(source_versions.c.name == bindparam("of_name"), source_versions.c.is_gone)
 _MARK_GONE = text("UPDATE source_versions SET is_gone = true, is_newest = false WHERE source_id = :of_source")
 _ROWS = select(
     *(source_versions.c[name] for name in ("source_id", *_SHOWN)),

@@ -14,6 +14,7 @@ from pilothouse.chart_sources.repository import archive_url, fetch_archive, fetc
 from pilothouse.engine.signatures import CosignSignatures
 from pilothouse.errors import InvalidSource, NotFound, PilothouseError
 from pilothouse.services.charts.signatures import MOST_BYTES
+from pilothouse.store.described_versions import DescribedVersion
 from pilothouse.store.source_charts import ComparedVersion, PulledVersion
 from pilothouse.store.sources import SourceRow
 
@@ -114,6 +115,23 @@ async def _compare(repository: Repository, pulled: PulledVersion) -> ComparedVer
     except NoChart as error:
         return ComparedVersion(pulled, "", error.digest)
     return ComparedVersion(pulled, bare(manifest.chart.digest), manifest.digest)
+
+
+async def find_replaced(fetch: Fetch, described: Sequence[DescribedVersion]) -> AsyncIterator[DescribedVersion]:
+    """Yield those versions under whose tags something else lies by now; what cannot be told is left out as above."""
+    for one in described:
+        repository, tag = Repository(fetch, fetch.origin.url, one.name), tag_of(one.version)
+        try:
+            if (await repository.find_digest(tag) or (await repository.find_manifest(tag)).digest) != one.manifest:
+                yield one
+        except NoChart:
+            yield one
+        except NotFound:
+            continue
+        except PilothouseError as error:
+            log.info("tags_not_compared", chart=one.name, version=one.version, error=str(error))
+            if not isinstance(error, InvalidSource):
+                return
 
 
 def bare(digest: str) -> str:

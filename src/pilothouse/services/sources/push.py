@@ -5,10 +5,11 @@ import io
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
+import orjson
 import structlog
 
 from pilothouse.chart_archive.charts import read_config
-from pilothouse.chart_sources.publishing import NewChart, publish
+from pilothouse.chart_sources.publishing import NewChart, Published, publish
 from pilothouse.chart_sources.registry import Repository
 from pilothouse.errors import InvalidRequest, NotFound, PilothouseError
 from pilothouse.services.charts.checks import ChartChecks
@@ -18,11 +19,12 @@ from pilothouse.services.identity.standing import require_still
 from pilothouse.services.sources.pull import ChartPulls
 from pilothouse.services.sources.sync import SourceSync
 from pilothouse.settings import Settings
-from pilothouse.store import archives, audit, charts, source_charts, verifications
+from pilothouse.store import archives, audit, charts, described_versions, source_charts, verifications
 from pilothouse.store import sources as store
 from pilothouse.store.audit import Outcome
 from pilothouse.store.commands import require_verified
 from pilothouse.store.database import Database, Transaction, retry_conflicts
+from pilothouse.store.described_versions import DescribedVersion
 from pilothouse.store.sources import SourceRow
 
 log = structlog.get_logger(__name__)
@@ -180,7 +182,7 @@ class ChartPushes:
             raise
         log.info("chart_pushed", source=row.id, chart=chart.name, version=chart.version, digest=published.digest)
         # It is in the registry: whoever waits for the answer may be gone by now.
-        await asyncio.shield(self._note(noted, chart, created=published.created))
+        await asyncio.shield(self._note(noted, chart, published, config))
         reference = f"{row.url}/{chart.name}:{chart.version.replace('+', '_')}"
         return PushedChart(
             row.name, chart.name, chart.version, chart.digest, reference, published.digest, published.created
@@ -221,15 +223,26 @@ class ChartPushes:
         except Exception:  # the one before says more to the caller
             log.exception("push_not_noted", source=noted.source.id, chart=chart.name, version=chart.version)
 
-    async def _note(self, noted: _Noted, chart: _Packed, *, created: bool) -> None:
+    async def _note(self, noted: _Noted, chart: _Packed, published: Published, config: bytes) -> None:
         """Tell the audit, and list the chart's versions anew; the next synchronisation does that if this fails."""
         row = noted.source
-        await self._record(noted, Outcome.DONE, "" if created else "it was there")
-        await self._outdate(row, chart, created=created)
+        await self._record(noted, Outcome.DONE, "" if published.created else "it was there")
+        await self._outdate(row, chart, created=published.created)
         try:
             await self._pulls.refresh_tags(row, chart.name)
         except PilothouseError as error:
             log.warning("source_unavailable", source=row.id, error=str(error))
+        await self._describe(row, chart, published, config)
+
+    @retry_conflicts
+    async def _describe(self, row: SourceRow, chart: _Packed, published: Published, config: bytes) -> None:
+        """Keep what a registry does not list of a version."""
+        told = orjson.loads(config)
+        pushed = DescribedVersion(chart.name, chart.version, published.digest)
+        found = {"description": told.get("description", ""), "app_version": told.get("appVersion", "")}
+        async with self._database.transaction() as tx:
+            if await store.hold(tx, row.id):
+                await described_versions.note_pushed(tx, row.id, pushed, **found)
 
     @retry_conflicts
     async def _record(self, noted: _Noted, outcome: Outcome, reason: str) -> None:

@@ -29,13 +29,14 @@ from pilothouse.errors import (
     SourceUnavailable,
 )
 from pilothouse.kubernetes.resolver import Resolver
-from pilothouse.services.sources.fetched import Version, compare, fetch_signed
+from pilothouse.services.sources.fetched import Version, compare, fetch_signed, find_replaced
 from pilothouse.services.sources.records import origin_of
 from pilothouse.settings import Settings
 from pilothouse.shares import FairSlots
-from pilothouse.store import chart_origins, refused_versions, source_charts
+from pilothouse.store import chart_origins, described_versions, refused_versions, source_charts
 from pilothouse.store import sources as store
 from pilothouse.store.database import Database, Transaction
+from pilothouse.store.described_versions import DescribedVersion
 from pilothouse.store.refused_versions import RefusedVersion
 from pilothouse.store.source_charts import ComparedVersion
 from pilothouse.store.sources import SourceRow
@@ -59,13 +60,15 @@ class Found:
     """What a source has: rows of an index as JSON arrays, or versions with their keys by chart.
 
     ``state`` is of the index; None if it is the known one, or there is none. ``compared``: what a registry has under
-    versions that were pulled. ``looked``: what was refused, with what signs it by now, or as before if nobody tells.
+    versions that were pulled, ``replaced``: what it has no more as it was pushed. ``looked``: what was refused, with
+    what signs it by now, or as before if nobody tells.
     """
 
     state: IndexState | None = None
     batches: list[str] = field(default_factory=list, repr=False)
     charts: dict[str, dict[str, str]] = field(default_factory=dict, repr=False)
     compared: list[ComparedVersion] = field(default_factory=list, repr=False)
+    replaced: list[DescribedVersion] = field(default_factory=list, repr=False)
     looked: dict[RefusedVersion, str] = field(default_factory=dict, repr=False)
 
 
@@ -128,6 +131,8 @@ class SourceSync:
         await self.keep_charts(tx, source_id, found.charts)
         for compared in found.compared:
             await source_charts.note_compared(tx, source_id, compared)
+        for replaced in found.replaced:
+            await described_versions.forget(tx, source_id, replaced)
         for refused, evidence in found.looked.items():
             if await refused_versions.look(tx, source_id, refused, evidence=evidence):
                 log.info("refused_version_changed", source=source_id, chart=refused.name, version=refused.version)
@@ -180,13 +185,17 @@ class SourceSync:
         async with self._database.autocommit() as connection:
             names = await source_charts.list_names(connection, row.id) if row.kind == "oci" else []
             pulled = await source_charts.list_pulled(connection, row.id, limit=_MOST_PULLED) if names else []
+            most = _MOST_PULLED - len(pulled) if names else 0
+            described = await described_versions.list_described(connection, row.id, limit=most)
             refused = await refused_versions.list_refused(connection, row.id, limit=_MOST_REFUSED)
         found = await self.read(row, names=names)
-        if pulled or refused:
+        if pulled or described or refused:
             try:
                 async with self.fetching(row) as fetch:  # with a time of its own
                     async for one in compare(fetch, pulled):
                         found.compared.append(one)
+                    async for other in find_replaced(fetch, described):
+                        found.replaced.append(other)
                     await _look(fetch, row, refused, found.looked)
             except (Busy, SourceUnavailable) as error:  # what the source lists is known, and counts
                 log.info("versions_not_compared", source=row.id, error=str(error))
