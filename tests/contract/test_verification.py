@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import subprocess
 import time
 import uuid
 from collections.abc import Iterator
@@ -392,6 +393,51 @@ def test_an_upload_is_judged_by_its_provenance(project: RunningServer, helm: Pat
     answer = project.upload(archive, provenance=provenance, parameters='{"override": true}')
     assert_error(answer, *INVALID)
     assert "trusts no key for uploads" in answer.text
+
+
+def test_a_provenance_is_added_to_an_archive_that_was_stored_without_one(
+    project: RunningServer, namespace: str, tmp_path: Path, chart: tuple[bytes, str]
+):
+    archive, provenance = chart
+    (tmp_path / "webapp-1.0.0.tgz").write_bytes(archive)
+    file, prov = "./webapp-1.0.0.tgz", tmp_path / "webapp-1.0.0.tgz.prov"
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return project.command(*words, folder=tmp_path)
+
+    def stored() -> list[tuple[str, str]]:
+        return [(row["id"], row["signed_by"]) for row in project.send("GET", "/api/v1/charts?name=webapp").json()]
+
+    before = project.upload(archive).json()
+    prov.write_text(provenance)
+    plan = ("plan", "late", file, "-n", namespace)
+    assert run(*plan).returncode == 0, "without keys nothing is sent, and nothing is missing"
+    answer = project.upload(archive, provenance=provenance)
+    assert_error(answer, 409, "CCE.01409001")
+    trust(project, verified_only=True, keys=SIGNER.public)
+    prov.write_text(provenance.replace("sha256:", "sha256:0"))
+    for words in (plan, ("chart", "upload", file)):
+        refused = run(*words)
+        assert (refused.returncode, "is not verified, and was not stored" in refused.stderr) == (1, True), refused
+    prov.unlink()
+    refused = run(*plan)
+    assert (refused.returncode, "is not verified by a key that this project trusts" in refused.stderr) == (1, True)
+    assert stored() == [(before["id"], "")]
+
+    prov.write_text(provenance)
+    told = f"the project had this archive already: its provenance was added, signed by the key {SIGNER.fingerprint}\n"
+    done = run(*plan)
+    assert (done.returncode, done.stderr.count(told)) == (0, 1), done
+    assert stored() == [(before["id"], SIGNER.user)]
+    again = run(*plan)
+    assert (again.returncode, told in again.stderr) == (0, False), "it is sent once"
+    shown = project.send("GET", f"/v2/charts/{before['id']}").json()
+    assert shown["update_at"] == before["update_at"], "the chart is as it was"
+    uploaded = run("chart", "upload", file, "-o", "json")
+    assert (json.loads(uploaded.stdout)["id"], uploaded.stderr) == (before["id"], told)
+    rows = project.send("GET", f"/api/v1/audit?action=cce:chart:upload&target={before['id']}").json()
+    added_one = f"provenance of the stored archive added, signed by {SIGNER.fingerprint}"
+    assert [row["detail"] for row in rows] == [added_one, added_one, ""]
 
 
 def test_keys_of_sources_are_added_by_who_may_change_what_is_trusted(project: RunningServer, repo: Repository):

@@ -1,6 +1,7 @@
 """The chart that a command names: on this machine, then uploaded once per content, or one that was uploaded before."""
 
 import re
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
@@ -9,6 +10,7 @@ import typer
 
 from pilothouse.cli.connection import client_of, cluster_of
 from pilothouse.cli.exits import UsageError
+from pilothouse.cli.terminal import echo
 from pilothouse.errors import InvalidRequest, PilothouseError
 
 if TYPE_CHECKING:
@@ -111,9 +113,11 @@ def _upload_once(context: typer.Context, path: "Path", *, version: str) -> dict[
         )
     digest = hashlib.sha256(packed.content).hexdigest()
     found = _versions(context, name=packed.name, version=packed.version)
-    same = next((row["id"] for row in found if row["digest"] == digest), "")
-    if same:
-        return {"id": same, "digest": digest}
+    same = next((row for row in found if row["digest"] == digest), None)
+    if same is not None:
+        if not same["signed_by"] and (provenance := provenance_of(path)):
+            _add_provenance(context, packed, provenance)
+        return {"id": same["id"], "digest": digest}
     if any(row["source"] != SOURCE for row in found):
         raise InvalidRequest(
             f"{path}: the project has another chart {packed.name} {packed.version}, which somebody uploaded for all to "
@@ -129,6 +133,29 @@ def _upload_once(context: typer.Context, path: "Path", *, version: str) -> dict[
         provenance=provenance_of(path),
     )
     return {"id": row["id"], "digest": digest}
+
+
+def _add_provenance(context: typer.Context, packed: "PackedChart", provenance: str) -> None:
+    """Send the provenance of an archive that the project has, if its keys verify uploads and the user may upload."""
+    from pilothouse.cli.client import ServerRefused
+
+    client = client_of(context)
+    try:
+        if not client.call("GET", "/api/v1/verification")["trusted"]:
+            return
+        _, told = client.send_chart(
+            "POST",
+            "/v2/charts",
+            content=(f"{packed.name}.tgz", packed.content),
+            parameters=orjson.dumps({"skip_lint": True}).decode(),
+            provenance=provenance,
+        )
+    except ServerRefused as error:
+        if error.code != _EXISTS and error.status != HTTPStatus.FORBIDDEN:
+            raise
+        return  # the archive may do without
+    for one in told:
+        echo(one, err=True)
 
 
 def _versions(context: typer.Context, **wanted: str) -> list[dict[str, Any]]:

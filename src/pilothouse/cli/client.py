@@ -128,14 +128,23 @@ class Client:
     def send_chart(
         self, method: str, path: str, *, content: tuple[str, bytes], parameters: str = "", provenance: str = ""
     ) -> tuple[Any, list[str]]:
-        """Upload a form with file name, bytes and texts; return the decoded JSON answer and lint's warnings."""
+        """Upload a form with file name, bytes and texts; return the decoded JSON answer, and what is to be told.
+
+        That are lint's warnings, and that the provenance was added to what was stored before.
+        """
         import httpx2
 
         given = {"parameters": parameters, "provenance": provenance}
         texts = {name: text for name, text in given.items() if text}
         form = httpx2.Request(method, self.url, files={"content": content}, data=texts)
         answer = self._send(method, path, form.read(), headers={"Content-Type": form.headers["content-type"]})
-        return self._decode(answer.content), orjson.loads(answer.headers.get("x-pilothouse-lint", "[]"))
+        told = orjson.loads(answer.headers.get("x-pilothouse-lint", "[]"))
+        if signer := answer.headers.get("x-pilothouse-provenance-added", ""):
+            told = [
+                *told,
+                f"the project had this archive already: its provenance was added, signed by the key {signer}",
+            ]
+        return self._decode(answer.content), told
 
     def get(self, path: str, *, headers: dict[str, str] | None = None) -> Answer:
         """Return the answer to a GET, with its headers, as it is."""

@@ -38,7 +38,10 @@ async def upload_chart(request: Request) -> Response:
     caller_of(request).require("cce:chart:upload")  # before a large form is looked into
     async with _read_upload(request) as upload:
         row = await service_of(request, Charts).upload(caller_of(request), upload, request_id=request_id_of(request))
-    return json_response(chart_to_wire(row), status_code=201, headers=_lint_headers(upload))
+    headers = _lint_headers(upload)
+    if upload.added_signer:
+        headers["X-Pilothouse-Provenance-Added"] = upload.added_signer[0]
+    return json_response(chart_to_wire(row), status_code=201, headers=headers)
 
 
 @router.get("")

@@ -35,7 +35,8 @@ _LISTS = 2
 class Upload:
     """An archive at its beginning, and the keys of the form's ``parameters``; ``visible`` None: not given.
 
-    ``warnings`` are those of Helm's lint, once the archive was checked.
+    ``warnings`` are those of Helm's lint, once the archive was checked. ``added_signer``: if the project had the
+    archive before, and its provenance was added, the fingerprint of the key.
     """
 
     archive: BinaryIO
@@ -45,6 +46,7 @@ class Upload:
     source: str = ""
     provenance: str = field(default="", repr=False)
     warnings: list[str] = field(default_factory=list)
+    added_signer: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ class Charts:
     async def upload(self, caller: Caller, upload: Upload, *, request_id: str) -> ChartRow:
         """Store the archive under the name and version of its Chart.yaml; ``override`` replaces, and keeps the id.
 
+        If it is there with the same archive, a provenance that counts is added to it, and nothing else is changed.
         Raises InvalidChart, AlreadyExists (that name and version, without ``override``), QuotaExceeded or Busy.
         """
         caller.require("cce:chart:upload")
@@ -108,6 +111,12 @@ class Charts:
         content = chart_content(chart, source=upload.source, visible=upload.visible)
         async with self._change(caller) as tx:
             taken = await _find_version(tx, caller, chart)
+            if taken is not None and not upload.override and verified is not None and taken.digest == chart.digest:
+                await verifications.record(tx, verified, project_id=caller.project_id, digest=chart.digest)
+                upload.added_signer.append(verified.fingerprint)
+                detail = f"provenance of the stored archive added, signed by {verified.fingerprint}"
+                await _record(tx, caller, "cce:chart:upload", taken, request_id=request_id, detail=detail)
+                return taken
             if taken is not None and not upload.override:
                 raise AlreadyExists(
                     f"chart {chart.name} {chart.version} already exists (id {taken.id}); upload it with "
@@ -328,8 +337,10 @@ async def _find_version(tx: Transaction, caller: Caller, chart: ChartArchive) ->
     return await store.find_chart_version(tx, project_id=caller.project_id, name=chart.name, version=chart.version)
 
 
-async def _record(tx: Transaction, caller: Caller, action: str, row: ChartRow, *, request_id: str) -> None:
+async def _record(
+    tx: Transaction, caller: Caller, action: str, row: ChartRow, *, request_id: str, detail: str = ""
+) -> None:
     """Insert the audit row of a change that is about to be committed, if the caller may still make it."""
     await require_still(tx, caller, action)
     name = f"{row.name}-{row.version}"
-    await audit.record(tx, caller, action, target=row.id, target_name=name, request_id=request_id)
+    await audit.record(tx, caller, action, target=row.id, target_name=name, detail=detail, request_id=request_id)
