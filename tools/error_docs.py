@@ -20,6 +20,15 @@ where, and what to do; the code is for programs. `X-Request-Id` is the id to loo
 | status | code | cause | what to do |
 |---|---|---|---|
 """
+_REASONS = """
+## Reasons
+
+Errors of routes under `/api/v1` have also `reason`, one word for what the code does not tell; empty: there is nothing
+more. An older server sends none. The command line ends with status 2 for `argument`, and with 1 for other refusals.
+
+| reason | status | code | cause |
+|---|---|---|---|
+"""
 #: By status and code.
 _FIXES = {
     (400, "APIGW.0201"): "Mend the request line, header or body that the message names.",
@@ -102,7 +111,8 @@ def page() -> str:
         f"| {status} | `{code}` | {' '.join(dict.fromkeys(causes))} | {_FIXES[status, code]} |"
         for (status, code), causes in sorted(_causes().items())
     ]
-    return _HEAD + "\n".join(rows) + "\n"
+    reasons = [f"| `{word}` | {status} | `{code}` | {when} |" for word, status, code, when in errors.reasons()]
+    return _HEAD + "\n".join(rows) + "\n" + _REASONS + "\n".join(reasons) + "\n"
 
 
 def _causes() -> dict[tuple[int, str], list[str]]:

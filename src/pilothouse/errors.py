@@ -13,6 +13,10 @@ class InvalidRequest(PilothouseError):
     """The request violates a rule; the message names the field."""
 
 
+class InvalidArgument(InvalidRequest):
+    """The request itself is wrong, whatever there is on the server: a parameter, header, form or member of its body."""
+
+
 class UnsupportedContentType(InvalidRequest):
     """The route does not accept the body's media type."""
 
@@ -63,6 +67,10 @@ class ChartReplaced(PilothouseError):
 
 class PlanMoved(PilothouseError):
     """A plan can no longer be applied: it expired, was applied, or what it was made for has changed."""
+
+
+class PlannedReleaseMoved(PlanMoved):
+    """A plan can no longer be applied, because the release has another newest revision than it was made over."""
 
 
 class ReleaseMoved(PilothouseError):

@@ -16,7 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 import aiohttp
 import yarl
 
-from pilothouse.errors import ClusterUnavailable, InvalidRequest, InvalidSettings
+from pilothouse.errors import ClusterUnavailable, InvalidArgument, InvalidRequest, InvalidSettings
 from pilothouse.kubernetes.addresses import Addresses, read_entries, resolve
 from pilothouse.kubernetes.connector import describe_failure, new_session
 from pilothouse.kubernetes.resolver import Resolver
@@ -126,16 +126,16 @@ class Targets:
 def _split(url: str) -> SplitResult:
     """Return the parts of a URL that can be a target's; raise InvalidRequest for another."""
     if len(url) > _LONGEST_URL or not url.isascii() or not url.isprintable() or " " in url:
-        raise InvalidRequest(f"url: at most {_LONGEST_URL} visible ASCII characters")
+        raise InvalidArgument(f"url: at most {_LONGEST_URL} visible ASCII characters")
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise InvalidRequest(f"url: {url!r} is no URL") from None
+        raise InvalidArgument(f"url: {url!r} is no URL") from None
     if parts.scheme not in _PORTS or not parts.hostname or port == 0:
-        raise InvalidRequest("url: must read https://HOST[:PORT]/PATH")
+        raise InvalidArgument("url: must read https://HOST[:PORT]/PATH")
     if parts.username is not None or parts.password is not None or parts.fragment:
-        raise InvalidRequest("url: must have no user, no password and no fragment; the signature is what proves us")
+        raise InvalidArgument("url: must have no user, no password and no fragment; the signature is what proves us")
     return parts
 
 

@@ -184,6 +184,7 @@ HANDED_OVER = [
     ["list", "-n", "NS", "-o", "json"],
     ["list", "-n", "NS", "--filter", "web.*"],
     ["list", "-qn", "NS"],
+    ["list", "-n", "NS", "--filter", "["],
     ["list", "--max", "-1"],
     ["list", "extra"],
     ["list", "--all-clusters", "--cluster", "CLUSTER"],

@@ -396,6 +396,27 @@ def test_without_a_context_it_is_said_what_to_type(folder: Path):
     assert "type 'pilothouse login URL'" in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (("upgrade", "web", ".", "--install", "--set", "a"), 2),
+        (("upgrade", "web", ".", "--install", "--timeout", "9999999s"), 2),
+        (("upgrade", "web", ".", "--install", "--force-conflicts", "--force-replace"), 2),
+        (("list", "--filter", "["), 2),
+        (("operation", "list", "--state", "nope"), 2),
+        (("audit", "list", "--outcome", "nope"), 2),
+        (("webhook", "add", "Web", "https://example.com/"), 2),
+        (("history", "not-there"), 1),
+        (("rollback", "not-there", "99"), 1),
+    ],
+    ids=lambda one: " ".join(one) if isinstance(one, tuple) else str(one),
+)
+def test_what_was_typed_wrong_has_a_status_of_its_own(typed: Typed, words: tuple[str, ...], status: int):
+    refused = typed(*words)
+
+    assert (refused.returncode, refused.stdout) == (status, ""), refused.stderr
+
+
 def test_diff_tells_objects_and_fields(typed: Typed):
     done(typed("install", "web", "."))
     done(typed("upgrade", "web", ".", "--set", "text=y"))

@@ -12,7 +12,7 @@ from typing import Final
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
 
-from pilothouse.errors import InvalidRequest
+from pilothouse.errors import InvalidArgument
 
 #: One of the equal-strength parameter sets of the OWASP Password Storage Cheat Sheet, the one with 12 MiB:
 #: a burst of log-ins must not take the memory that engine children need.
@@ -29,7 +29,7 @@ def hash_password(password: str, *, random_bytes: Callable[[int], bytes] = os.ur
     """Return an argon2id hash in PHC string form with a random salt; raise InvalidRequest for a bad password."""
     encoded = _encode(password)
     if encoded is None or not encoded:
-        raise InvalidRequest(f"the password must be text of 1 to {_LONGEST} UTF-8 bytes")
+        raise InvalidArgument(f"the password must be text of 1 to {_LONGEST} UTF-8 bytes")
     return _HASHER.hash(encoded, salt=random_bytes(_SALT_BYTES))
 
 

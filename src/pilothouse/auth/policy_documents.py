@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
-from pilothouse.errors import InvalidRequest
+from pilothouse.errors import InvalidArgument, InvalidRequest
 
 CLUSTER_ID: Final = "cce:ClusterId"
 PROJECT_NAME: Final = "g:ProjectName"
@@ -142,11 +142,11 @@ def decide(documents: Iterable[Document], names: Iterable[str], known: Values, *
 def read(text: str) -> Document:
     """Return the document of that JSON text; raise InvalidRequest, which names what is not understood."""
     if len(text) > LONGEST:
-        raise InvalidRequest(f"document: {len(text)} characters; a policy has {LONGEST} at most")
+        raise InvalidArgument(f"document: {len(text)} characters; a policy has {LONGEST} at most")
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"document: no JSON: {error}") from error
+        raise InvalidArgument(f"document: no JSON: {error}") from error
     return _document(found)
 
 
@@ -173,18 +173,18 @@ def check_actions(document: Document, actions: Iterable[str]) -> None:
     for number, statement in enumerate(document.statements):
         for pattern in statement.actions:
             if not any(_covers(pattern, action) for action in known):
-                raise InvalidRequest(f"Statement[{number}].Action: {pattern!r} matches no action of this server")
+                raise InvalidArgument(f"Statement[{number}].Action: {pattern!r} matches no action of this server")
 
 
 def _document(found: Any) -> Document:
     fields = _object(found, "document", ("Version", "Statement"))
     version = fields.get("Version")
     if version not in _VERSIONS:
-        raise InvalidRequest(f"Version: {str(version)[:20]!r} is not one of {', '.join(_VERSIONS)}")
+        raise InvalidArgument(f"Version: {str(version)[:20]!r} is not one of {', '.join(_VERSIONS)}")
     listed = fields.get("Statement")
     statements = listed if isinstance(listed, list) else [listed]
     if not 0 < len(statements) <= _MOST_STATEMENTS:
-        raise InvalidRequest(f"Statement: 1 to {_MOST_STATEMENTS} statements")
+        raise InvalidArgument(f"Statement: 1 to {_MOST_STATEMENTS} statements")
     return Document(version, tuple(_statement(one, version, f"Statement[{i}]") for i, one in enumerate(statements)))
 
 
@@ -192,11 +192,11 @@ def _statement(found: Any, version: str, at: str) -> Statement:
     fields = _object(found, at, _ELEMENTS[version])
     effect = fields.get("Effect")
     if effect not in {"Allow", "Deny"}:
-        raise InvalidRequest(f"{at}.Effect: {str(effect)[:20]!r} is not Allow or Deny")
+        raise InvalidArgument(f"{at}.Effect: {str(effect)[:20]!r} is not Allow or Deny")
     actions = _texts(fields.get("Action"), f"{at}.Action")
     for action in actions:
         if not _ACTION.fullmatch(action):
-            raise InvalidRequest(f"{at}.Action: {action!r} is no action such as cce:release:create or cce:*:get*")
+            raise InvalidArgument(f"{at}.Action: {action!r} is no action such as cce:release:create or cce:*:get*")
     return Statement(
         allows=effect == "Allow",
         actions=actions,
@@ -214,7 +214,7 @@ def _clusters(found: Any, at: str) -> tuple[str, ...]:
     for one in listed:
         named = _RESOURCE.fullmatch(one)
         if named is None:
-            raise InvalidRequest(f"{at}: {one!r} is neither * nor cce:*:*:cluster:ID")
+            raise InvalidArgument(f"{at}: {one!r} is neither * nor cce:*:*:cluster:ID")
         clusters.append(named["id"])
     return tuple(clusters)
 
@@ -224,33 +224,33 @@ def _conditions(found: Any, at: str) -> tuple[Condition, ...]:
     for operator, tests in _object(found, at, None).items():
         name = operator.removesuffix(_IF_EXISTS)
         if name not in _OPERATORS and name not in _NEGATED:
-            raise InvalidRequest(f"{at}: {operator[:60]!r} is not one of {', '.join((*_OPERATORS, *_NEGATED))}")
+            raise InvalidArgument(f"{at}: {operator[:60]!r} is not one of {', '.join((*_OPERATORS, *_NEGATED))}")
         for key, wanted in _object(tests, f"{at}.{operator}", None).items():
             if key not in KEYS:
-                raise InvalidRequest(f"{at}.{operator}: {key[:60]!r} is not one of {', '.join(KEYS)}")
+                raise InvalidArgument(f"{at}.{operator}: {key[:60]!r} is not one of {', '.join(KEYS)}")
             values = _texts(wanted, f"{at}.{operator}.{key}")
             if _NEGATED.get(name, name) in _PATTERNS and any("?" in one for one in values):
-                raise InvalidRequest(f"{at}.{operator}.{key}: '?' is not understood; '*' is")
+                raise InvalidArgument(f"{at}.{operator}.{key}: '?' is not understood; '*' is")
             conditions.append(Condition(key, name, values, if_exists=operator != name))
     return tuple(conditions)
 
 
 def _object(found: Any, at: str, fields: Iterable[str] | None) -> dict[str, Any]:
     if not isinstance(found, dict):
-        raise InvalidRequest(f"{at}: must be an object")
+        raise InvalidArgument(f"{at}: must be an object")
     known = tuple(sorted(fields)) if fields is not None else tuple(found)
     unknown = next((name for name in found if name not in known), None)
     if unknown is not None:
-        raise InvalidRequest(f"{at}: {unknown[:60]!r} is not understood; there are {', '.join(known)}")
+        raise InvalidArgument(f"{at}: {unknown[:60]!r} is not understood; there are {', '.join(known)}")
     return found
 
 
 def _texts(found: Any, at: str) -> tuple[str, ...]:
     listed = found if isinstance(found, list) else [found]
     if not listed or not all(isinstance(one, str) and 0 < len(one) <= _LONGEST_VALUE for one in listed):
-        raise InvalidRequest(f"{at}: must be a text or a list of texts, each of 1 to {_LONGEST_VALUE} characters")
+        raise InvalidArgument(f"{at}: must be a text or a list of texts, each of 1 to {_LONGEST_VALUE} characters")
     if len(listed) > _MOST_VALUES:
-        raise InvalidRequest(f"{at}: {len(listed)} values; {_MOST_VALUES} at most")
+        raise InvalidArgument(f"{at}: {len(listed)} values; {_MOST_VALUES} at most")
     return tuple(listed)
 
 

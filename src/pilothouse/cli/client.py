@@ -17,7 +17,7 @@ import orjson
 
 from pilothouse import __version__
 from pilothouse.cli.exits import NoServer, NotLoggedIn, UsageError
-from pilothouse.cli.wording import is_about_arguments, reword
+from pilothouse.cli.wording import reword
 from pilothouse.errors import InvalidRequest, PilothouseError
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 TOKENS_PATH: Final = "/v3/auth/tokens"
 _NO_SUCH_API: Final = "APIGW.0101"
+#: Reasons that the native API gives (``http/errors.py``).
+_OF_ARGUMENT: Final = "argument"
+RELEASE_MOVED: Final = "release_moved"
 #: What ``auth/signing.py`` says of a signature that another secret key has made.
 _WRONG_SIGNATURE: Final = "the signature does not belong to this request and access key"
 
@@ -32,10 +35,12 @@ _WRONG_SIGNATURE: Final = "the signature does not belong to this request and acc
 class ServerRefused(PilothouseError):
     """The server answered with an error; the message repeats it."""
 
-    def __init__(self, message: str, *, status: int, code: str) -> None:
+    def __init__(self, message: str, *, status: int, code: str, reason: str = "") -> None:
+        """``reason``: what the native API tells besides the code; empty as well if an older server answers."""
         super().__init__(message)
         self.status = status
         self.code = code
+        self.reason = reason
 
 
 class ArgumentRefused(ServerRefused, UsageError):
@@ -231,11 +236,12 @@ class Client:
             )
         if status == HTTPStatus.UNAUTHORIZED and proven:
             return NotLoggedIn(self._as_wrong_key(text) + self._advice())
-        kind = ArgumentRefused if status == HTTPStatus.BAD_REQUEST and is_about_arguments(text) else ServerRefused
+        reason = str(decoded.get("reason", ""))
+        kind = ArgumentRefused if reason == _OF_ARGUMENT else ServerRefused
         text = reword(text, about=called)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR and (request_id := answer.headers.get("X-Request-Id")):
             text += f" (in the server's log: request {request_id})"
-        return kind(text, status=status, code=code)
+        return kind(text, status=status, code=code, reason=reason)
 
     def _as_wrong_key(self, text: str) -> str:
         """Return the text, or what it means to a person whose secret key is wrong, for which it has a signature."""

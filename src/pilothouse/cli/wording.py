@@ -40,11 +40,6 @@ _LAYER: Final = re.compile(r"(?<![\w.])values\[\d+\] \(([^()]+)\)")
 #: Fields that a refusal begins with, and what was typed for them.
 _TYPED: Final = {"revision": "REVISION", "filters": "--filter", "chart.version": "--version"}
 _FIELD: Final = re.compile(r"^(revision|filters|chart\.version)(?:\[\d+\])?: ")
-#: How a refusal begins that is about what was typed: a layer of values, an option, a name that is none.
-_ARGUMENT: Final = re.compile(
-    r"(?:values|filters)\[\d+\]|options\b|timeout_seconds: |(?:since|until|outcome|state|role|action|events): "
-    r"|(?:name|namespace|release_name): '[^']*' is not a (?:release|namespace) name"
-)
 #: What the API server, or its client, says of a number or truth where a text must be, such as an annotation.
 _NO_TEXT: Final = re.compile(
     r"expected string, got &value\.valueUnstructured\{"
@@ -82,11 +77,6 @@ def _unlock(path: str) -> str:
     cluster, namespace, name = (unquote(word) for word in found.groups()) if found else ("", "", "NAME")
     place = ["-n", namespace, "--cluster", cluster] if found else []
     return shlex.join(["pilothouse", "release", "unlock", name, *place, "--reason", "TEXT"])
-
-
-def is_about_arguments(text: str) -> bool:
-    """Return whether a refusal of the server is about what was typed, and not about what is there."""
-    return _ARGUMENT.match(text) is not None
 
 
 def follow_hint(operation_id: str) -> str:

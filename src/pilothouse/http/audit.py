@@ -8,7 +8,7 @@ from typing import Final
 import orjson
 from fastapi import Request
 
-from pilothouse.errors import InvalidRequest, NotPermitted, PilothouseError
+from pilothouse.errors import InvalidArgument, NotPermitted, PilothouseError
 from pilothouse.http.release_queries import MARKER
 from pilothouse.http.requests import caller_of, request_id_of, service_of
 from pilothouse.http.time_markers import read_time_marker, write_time_marker
@@ -95,7 +95,7 @@ def read_place(marker: str) -> AuditPlace | None:
         return None
     found = read_time_marker(marker)
     if found is None or not _ID.fullmatch(found[1]) or int(found[1]) > _LARGEST:
-        raise InvalidRequest(f"marker: {marker[:100]!r} is not a value of {MARKER}; begin without one")
+        raise InvalidArgument(f"marker: {marker[:100]!r} is not a value of {MARKER}; begin without one")
     return AuditPlace(found[0], int(found[1]))
 
 

@@ -45,6 +45,12 @@ _TABLE: dict[type[errors.PilothouseError], tuple[int, str]] = {
 }
 
 
+#: What the native API tells apart by ``reason``, where the vendor's code is the same; the nearest class wins.
+_REASONS: dict[type[errors.PilothouseError], str] = {
+    errors.InvalidArgument: "argument",
+    errors.PlannedReleaseMoved: "release_moved",
+    errors.ReleaseMoved: "release_moved",
+}
 _OTHER = "The server, its database or a cluster failed; the message says which, and the log has the request's id."
 
 
@@ -58,6 +64,11 @@ def describe_error(kind: type[errors.PilothouseError]) -> tuple[int, str]:
     return _TABLE[kind][0], _when(kind)
 
 
+def reasons() -> list[tuple[str, int, str, str]]:
+    """Return each reason with the status, code and meaning of the errors that it is told of, for documentation."""
+    return [(reason, *status_of(kind("")), _when(kind)) for kind, reason in _REASONS.items()]
+
+
 def _when(kind: type[errors.PilothouseError]) -> str:
     return (kind.__doc__ or "").splitlines()[0] if kind is not errors.PilothouseError else _OTHER
 
@@ -67,9 +78,15 @@ def status_of(error: errors.PilothouseError) -> tuple[int, str]:
     return next(_TABLE[kind] for kind in type(error).__mro__ if kind in _TABLE)
 
 
-def error_body(code: str, message: str) -> bytes:
-    """Return the JSON object that every client of the vendor's API understands."""
-    return orjson.dumps({"errorCode": code, "errorMessage": message, "error_code": code, "error_msg": message})
+def _reason_of(error: errors.PilothouseError) -> str:
+    """Return what kind of refusal it is beyond its code; empty if the code says all."""
+    return next((_REASONS[kind] for kind in type(error).__mro__ if kind in _REASONS), "")
+
+
+def error_body(code: str, message: str, **more: str) -> bytes:
+    """Return the JSON object that every client of the vendor's API understands; ``more``: members besides."""
+    told = {"errorCode": code, "errorMessage": message, "error_code": code, "error_msg": message}
+    return orjson.dumps({**told, **more})
 
 
 @dataclass(frozen=True)
@@ -104,11 +121,21 @@ def refuse(error: errors.PilothouseError) -> Refusal:
     return Refusal(status, code, text, headers)
 
 
-def error_response(error: errors.PilothouseError) -> Response:
-    """Return the vendor's answer for a domain error."""
+def error_response(error: errors.PilothouseError, *, native: bool = False) -> Response:
+    """Return the vendor's answer for a domain error; the native API's says the reason, too."""
     told = refuse(error)
-    body = error_body(told.code, told.text)
+    body = error_body(told.code, told.text, **({"reason": _reason_of(error)} if native else {}))
     return Response(body, status_code=told.status, media_type="application/json", headers=told.headers)
+
+
+def mark_native(request: Request) -> None:
+    """Remember that a route of the native API answers this request."""
+    request.state.native = True
+
+
+def is_native(request: Request) -> bool:
+    """Return whether a route of the native API answers this request."""
+    return bool(getattr(request.state, "native", False))
 
 
 async def handle(request: Request, error: Exception) -> Response:
@@ -116,4 +143,4 @@ async def handle(request: Request, error: Exception) -> Response:
     if not isinstance(error, errors.PilothouseError):
         raise error
     note_denial(request, error)
-    return error_response(error)
+    return error_response(error, native=is_native(request))

@@ -15,7 +15,7 @@ import orjson
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pilothouse.errors import BodyTooLarge, InvalidRequest, UnsupportedContentType
+from pilothouse.errors import BodyTooLarge, InvalidArgument, UnsupportedContentType
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -69,7 +69,7 @@ async def read_json(
     if not body.strip():
         if default is not None:
             return default
-        raise InvalidRequest("the request has no body; send a JSON object")
+        raise InvalidArgument("the request has no body; send a JSON object")
     if len(body) > _BESIDE_THE_LOOP:
         return await asyncio.to_thread(parse_json, body, model, where="body", limits=limits)
     return parse_json(body, model, where="body", limits=limits)
@@ -90,7 +90,7 @@ def parse_json(text: bytes | str, model: type[Model], *, where: str, limits: Jso
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise InvalidRequest(explain(error.errors(include_url=False)[0])) from error
+        raise InvalidArgument(explain(error.errors(include_url=False)[0])) from error
 
 
 def parse_object(text: bytes | str, *, where: str, limits: JsonLimits = RELEASE) -> dict[str, Any]:
@@ -102,16 +102,16 @@ def parse_object(text: bytes | str, *, where: str, limits: JsonLimits = RELEASE)
     if len(data) > limits.size:
         raise BodyTooLarge(f"{where}: {len(data)} bytes; the limit is {limits.size}")
     if not _holds_at_most(data, limits.values):
-        raise InvalidRequest(f"{where}: holds more than {limits.values} values, the limit")
+        raise InvalidArgument(f"{where}: holds more than {limits.values} values, the limit")
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"{where}: not valid JSON: {error}") from error
+        raise InvalidArgument(f"{where}: not valid JSON: {error}") from error
     if not isinstance(value, dict):
-        raise InvalidRequest(f"{where}: must be a JSON object, not {_kind(value)}")
+        raise InvalidArgument(f"{where}: must be a JSON object, not {_kind(value)}")
     path = find_nul(value, levels=limits.levels)
     if path is not None:
-        raise InvalidRequest(f"{path or where}: contains a NUL character, which Kubernetes and Helm cannot store")
+        raise InvalidArgument(f"{path or where}: contains a NUL character, which Kubernetes and Helm cannot store")
     if _LONG_NUMBER.search(data):
         _refuse_changed_integers(value, msgspec.json.decode(data))
     return value
@@ -129,7 +129,7 @@ def _refuse_changed_integers(value: object, exact: object, path: str = "") -> No
         for index, inner in enumerate(exact):
             _refuse_changed_integers(value[index], inner, f"{path}[{index}]")
     elif isinstance(exact, int) and isinstance(value, float):
-        raise InvalidRequest(
+        raise InvalidArgument(
             f"{path}: {str(exact)[:40]} does not fit in 64 bits, and would be rounded; send it as a string"
         )
 
@@ -141,7 +141,7 @@ def find_nul(value: object, path: str = "", *, levels: int = RELEASE.levels, lev
     """
     if level > levels:
         field = re.split(r"[.[]", path, maxsplit=1)[0]
-        raise InvalidRequest(f"{field}: nested in more than {levels} levels, the limit")
+        raise InvalidArgument(f"{field}: nested in more than {levels} levels, the limit")
     if isinstance(value, str):
         return path if "\x00" in value else None
     if isinstance(value, dict):

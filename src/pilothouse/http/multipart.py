@@ -16,7 +16,7 @@ from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from pilothouse.errors import InvalidRequest, UnsupportedContentType
+from pilothouse.errors import InvalidArgument, UnsupportedContentType
 
 #: A file over this size lies on disk.
 _MEMORY_BYTES: Final = 256 * 1024
@@ -47,14 +47,14 @@ async def read_form(request: Request, *, file: str, texts: Mapping[str, int]) ->
         parts = _Parts(file_name=file, file=cast("BinaryIO", spool), limits=texts)
         await _feed(request, parts, boundary=options.get(b"boundary", b""))
         if file not in parts.seen:
-            raise InvalidRequest(f"{file}: missing; send the file as the form's part {file!r}")
+            raise InvalidArgument(f"{file}: missing; send the file as the form's part {file!r}")
         spool.seek(0)
         yield Form(file=parts.file, texts={name: _decode(name, data) for name, data in parts.texts.items()})
 
 
 async def _feed(request: Request, parts: "_Parts", *, boundary: bytes) -> None:
     if not boundary:
-        raise InvalidRequest("Content-Type: the multipart form's boundary is missing")
+        raise InvalidArgument("Content-Type: the multipart form's boundary is missing")
     try:
         parser = MultipartParser(
             boundary,
@@ -72,9 +72,9 @@ async def _feed(request: Request, parts: "_Parts", *, boundary: bytes) -> None:
             parser.write(piece)
             await asyncio.sleep(0)  # the body lies ready: nothing else would let other requests in
     except FormParserError as error:
-        raise InvalidRequest(f"invalid multipart form: {error}") from error
+        raise InvalidArgument(f"invalid multipart form: {error}") from error
     if not parts.complete:
-        raise InvalidRequest("the multipart form ends before its last boundary")
+        raise InvalidArgument("the multipart form ends before its last boundary")
 
 
 @dataclass
@@ -96,7 +96,7 @@ class _Parts:
     def begin(self) -> None:
         self.count += 1
         if self.count > _PARTS:
-            raise InvalidRequest(f"the multipart form has more than {_PARTS} parts, the limit")
+            raise InvalidArgument(f"the multipart form has more than {_PARTS} parts, the limit")
         self.disposition = None
 
     def add_header_name(self, data: bytes, start: int, end: int) -> None:
@@ -108,7 +108,7 @@ class _Parts:
     def end_header(self) -> None:
         if self.header.lower() == b"content-disposition":
             if self.disposition is not None:
-                raise InvalidRequest("the multipart form has a part with two Content-Disposition lines")
+                raise InvalidArgument("the multipart form has a part with two Content-Disposition lines")
             self.disposition = bytes(self.value)
         self.header.clear()
         self.value.clear()
@@ -116,12 +116,12 @@ class _Parts:
     def end_headers(self) -> None:
         _, options = parse_options_header(self.disposition or b"")
         if b"name" not in options:
-            raise InvalidRequest("the multipart form has a part whose Content-Disposition gives no name")
+            raise InvalidArgument("the multipart form has a part whose Content-Disposition gives no name")
         self.name = options[b"name"].decode("utf-8", "replace")
         if self.name not in {self.file_name, *self.limits}:
             return
         if self.name in self.seen:
-            raise InvalidRequest(f"{self.name}: the form has this part twice; send it once")
+            raise InvalidArgument(f"{self.name}: the form has this part twice; send it once")
         self.seen.add(self.name)
         if self.name in self.limits:
             self.texts[self.name] = bytearray()
@@ -133,7 +133,7 @@ class _Parts:
             text = self.texts[self.name]
             text += data[start:end]
             if len(text) > (limit := self.limits[self.name]):
-                raise InvalidRequest(f"{self.name}: more than {limit} bytes, the limit")
+                raise InvalidArgument(f"{self.name}: more than {limit} bytes, the limit")
 
     def end(self) -> None:
         self.complete = True
@@ -143,4 +143,4 @@ def _decode(name: str, data: bytearray) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InvalidRequest(f"{name}: not UTF-8 text (byte {error.start})") from None
+        raise InvalidArgument(f"{name}: not UTF-8 text (byte {error.start})") from None

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from pilothouse.errors import InvalidRequest
+from pilothouse.errors import InvalidArgument
 from pilothouse.store.release_lists import ReleaseFilter, ReleaseSort
 
 MARKER: Final = "X-Pilothouse-Marker"
@@ -30,7 +30,7 @@ def known(parameter: str, word: str, choices: Iterable[str]) -> str:
         return word
     near = get_close_matches(word[:_LONGEST], there, n=1)
     hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(there)}"
-    raise InvalidRequest(f"{parameter}: {word[:100]!r} is unknown; {hint}")
+    raise InvalidArgument(f"{parameter}: {word[:100]!r} is unknown; {hint}")
 
 
 def list_digest(wanted: ReleaseFilter, sort: ReleaseSort) -> str:
@@ -46,13 +46,15 @@ def write_marker(place: tuple[Any, ...], digest: str) -> str:
 
 def read_marker(marker: str, sort: ReleaseSort, digest: str) -> tuple[Any, ...]:
     """Return the place of a marker; InvalidRequest for one of another list."""
-    refused = InvalidRequest(f"marker: {marker[:100]!r} is not a value of {MARKER}")
+    refused = InvalidArgument(f"marker: {marker[:100]!r} is not a value of {MARKER}")
     try:
         bound_to, *place = orjson.loads(base64.b64decode(marker, altchars=b"-_", validate=True))
     except (binascii.Error, ValueError, TypeError):
         raise refused from None
     if bound_to != digest:
-        raise InvalidRequest("marker: it belongs to a list with other filters or another order; begin without a marker")
+        raise InvalidArgument(
+            "marker: it belongs to a list with other filters or another order; begin without a marker"
+        )
     try:
         values = dict(zip(sort.columns, place, strict=True))
         if "updated_at" in values:

@@ -7,7 +7,7 @@ from typing import TypeVar
 import orjson
 from fastapi import Request, Response
 
-from pilothouse.errors import InvalidRequest
+from pilothouse.errors import InvalidArgument
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.operations.idempotency import Key
 
@@ -49,7 +49,7 @@ async def refuse_nul(request: Request) -> None:
     """Raise InvalidRequest for a NUL in path or query, which no id or name has and PostgreSQL rejects."""
     for name, value in [*request.path_params.items(), *request.query_params.multi_items()]:
         if "\x00" in str(value):
-            raise InvalidRequest(f"{name}: contains a NUL character")
+            raise InvalidArgument(f"{name}: contains a NUL character")
 
 
 def wanted_wait(request: Request) -> int:
@@ -70,9 +70,9 @@ async def idempotency_key(request: Request) -> Key | None:
     if not values:
         return None
     if len(values) > 1:
-        raise InvalidRequest(f"Idempotency-Key: was sent {len(values)} times; send it once")
+        raise InvalidArgument(f"Idempotency-Key: was sent {len(values)} times; send it once")
     if not _KEY.fullmatch(values[0]):
-        raise InvalidRequest(
+        raise InvalidArgument(
             "Idempotency-Key: must be 1 to 255 visible ASCII characters without spaces, such as a UUID, and is "
             f"{len(values[0])} characters: {values[0][:40]!r}"
         )

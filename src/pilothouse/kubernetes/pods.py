@@ -9,7 +9,7 @@ from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pilothouse.errors import ClusterUnavailable, InvalidRequest
+from pilothouse.errors import ClusterUnavailable, InvalidArgument
 from pilothouse.kubernetes.api_client import objects_in
 from pilothouse.kubernetes.json_lines import parse_line
 from pilothouse.kubernetes.readiness import mapping
@@ -176,5 +176,5 @@ def _pod_in(line: bytes) -> Object | None:
 
 def _checked(name: str) -> str:
     if not _NAME.fullmatch(name):
-        raise InvalidRequest(f"{name[:80]!r} is not a valid Kubernetes object name")
+        raise InvalidArgument(f"{name[:80]!r} is not a valid Kubernetes object name")
     return name

@@ -14,6 +14,7 @@ from pilothouse.errors import (
     ClusterUnavailable,
     CorruptRelease,
     DecryptionFailed,
+    InvalidArgument,
     InvalidRequest,
     KubeconfigUnreadable,
     NotFound,
@@ -97,7 +98,7 @@ class Clusters:
             caller.require_in_account(SET_WALL)
             wall.check()
         if not _NAME.fullmatch(name):
-            raise InvalidRequest(
+            raise InvalidArgument(
                 f"name: {name!r} is not a cluster name: a lower-case letter, then lower-case letters, digits and '-', "
                 "ending in a letter or digit, at most 128 characters"
             )

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from pilothouse.errors import ClusterDenied, InvalidRequest
+from pilothouse.errors import ClusterDenied, InvalidArgument, InvalidRequest
 from pilothouse.kubernetes.client import ClusterClient
 from pilothouse.kubernetes.client_cache import ClusterClients
 from pilothouse.kubernetes.kubeconfig import acting_as
@@ -43,16 +43,16 @@ class Wall:
     def check(self) -> None:
         """Raise InvalidRequest for a wall that cannot be."""
         if not self.namespaces or not self.user:
-            raise InvalidRequest("wall: needs at least one of namespaces, and user; without a wall, leave both out")
+            raise InvalidArgument("wall: needs at least one of namespaces, and user; without a wall, leave both out")
         if wrong := next((one for one in self.namespaces if not is_namespace(one)), None):
-            raise InvalidRequest(f"wall.namespaces: {wrong[:100]!r} cannot be the name of a namespace")
+            raise InvalidArgument(f"wall.namespaces: {wrong[:100]!r} cannot be the name of a namespace")
         if len(set(self.namespaces)) != len(self.namespaces):
-            raise InvalidRequest("wall.namespaces: one of them is there twice")
+            raise InvalidArgument("wall.namespaces: one of them is there twice")
         if len(self.namespaces) > _MOST_NAMESPACES or len(self.groups) > _MOST_GROUPS:
-            raise InvalidRequest(f"wall: at most {_MOST_NAMESPACES} namespaces and {_MOST_GROUPS} groups")
+            raise InvalidArgument(f"wall: at most {_MOST_NAMESPACES} namespaces and {_MOST_GROUPS} groups")
         for text in (self.user, *self.groups):
             if not 0 < len(text) <= _LONGEST or not text.isprintable() or text != text.strip():
-                raise InvalidRequest(
+                raise InvalidArgument(
                     f"wall.user, wall.groups: each is 1 to {_LONGEST} printable characters, no blank at either end"
                 )
 

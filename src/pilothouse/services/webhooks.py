@@ -10,7 +10,15 @@ import msgspec
 
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.auth.webhook_signing import new_secret
-from pilothouse.errors import AlreadyExists, DamagedRow, DecryptionFailed, InvalidRequest, NotFound, QuotaExceeded
+from pilothouse.errors import (
+    AlreadyExists,
+    DamagedRow,
+    DecryptionFailed,
+    InvalidArgument,
+    InvalidRequest,
+    NotFound,
+    QuotaExceeded,
+)
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import require_still
 from pilothouse.settings import WebhookSettings
@@ -78,13 +86,13 @@ class Webhooks:
         """Store a webhook; raise InvalidRequest, AlreadyExists or QuotaExceeded."""
         caller.require("cce:webhook:create")
         if not _NAME.fullmatch(name):
-            raise InvalidRequest(
+            raise InvalidArgument(
                 f"name: {name!r} is not a webhook's name: a lower-case letter, then lower-case letters, digits and "
                 "'-', ending in a letter or digit, at most 64 characters"
             )
         wanted = [event for event in TOLD if event in events]
         if not wanted or len(wanted) != len(events):
-            raise InvalidRequest(f"events: one or more of {', '.join(TOLD)}, each once")
+            raise InvalidArgument(f"events: one or more of {', '.join(TOLD)}, each once")
         origin = self._targets.check(url)
         webhook_id, secret = str(uuid.uuid4()), new_secret()
         new = NewWebhook(

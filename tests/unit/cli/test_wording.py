@@ -9,7 +9,7 @@ import pytest
 from pilothouse.cli import COMMANDS
 from pilothouse.cli.groups import load_command
 from pilothouse.cli.plans import plan_lines
-from pilothouse.cli.wording import _UNMISTAKABLE, FORCE_HINT, is_about_arguments, reword
+from pilothouse.cli.wording import _UNMISTAKABLE, FORCE_HINT, reword
 from pilothouse.cli.writes import failure_of
 from pilothouse.services.releases.commands import HelmOptions
 from pilothouse.services.releases.locks import describe_lock, running_error
@@ -148,26 +148,3 @@ def test_the_command_that_unlocks_names_the_release_that_was_asked_for():
     told = reword(describe_lock(cast("Any", stored), {}, cluster_id="c"), about=path)
 
     assert "unlock: pilothouse release unlock web -n shop --cluster 'a b' --reason TEXT if its writer is dead" in told
-
-
-@pytest.mark.parametrize(
-    ("text", "about"),
-    [
-        ("values[0] (--set): failed parsing --set data: key a has no value", True),
-        ("values[1] (v.yaml), line 3, column 1: error converting YAML", True),
-        ("options.checks[0]: 'x' is not one of test", True),
-        ("options: force_conflicts and force_replace cannot be used together", True),
-        ("timeout_seconds: 99999 is more than 3600", True),
-        ("filters[0]: 'foo' is neither name=TEST nor !name=TEST", True),
-        ("since: must be a time", True),
-        ("state: Input should be 'queued' or 'running', and is 'nope'", True),
-        ("role: 'CCE Readonly' is not one of te_admin", True),
-        ("name: 'Web' is not a release name: at most", True),
-        ("values: 9999999 bytes, too many when packed", False),
-        ("revision: release 'web' has no revision 99", False),
-        ("namespace: 'shop' does not exist; create it first", False),
-        ("plan 1 cannot be applied: CRDs", False),
-    ],
-)
-def test_a_refusal_is_about_what_was_typed_or_about_what_is_there(text: str, *, about: bool):
-    assert is_about_arguments(text) is about

@@ -50,6 +50,14 @@ class Error(BaseModel):
     error_msg: str
     code: Annotated[str, Field(alias="errorCode")]
     message: Annotated[str, Field(alias="errorMessage")]
+    reason: Annotated[
+        str,
+        Field(
+            description="What the code does not tell: `argument`, the request itself is wrong, whatever there is on "
+            "the server; `release_moved`, another revision of the release is the newest. Empty or absent: neither; "
+            "more words may come."
+        ),
+    ] = ""
 
 
 def _read_time(value: Any) -> Any:

@@ -13,7 +13,7 @@ from pilothouse import errors
 from pilothouse.api.v1.dependencies import Check, CurrentCaller, RequestId, service
 from pilothouse.api.v1.models import GOES_ON, PAGED, Body, Limit, Milliseconds, OptionalBlank, View
 from pilothouse.api.v1.routing import error_responses, native_router
-from pilothouse.errors import Busy, Forbidden, InvalidRequest, NotAuthenticated, NotFound
+from pilothouse.errors import Busy, Forbidden, InvalidArgument, NotAuthenticated, NotFound
 from pilothouse.http.event_streams import MEDIA_TYPE, EventStreams
 from pilothouse.http.release_queries import MARKER
 from pilothouse.http.requests import caller_of, service_of
@@ -199,5 +199,5 @@ def _marker(text: str) -> tuple[datetime, str] | None:
         return None
     found = read_time_marker(text)
     if found is None or not _ID.fullmatch(found[1]):
-        raise InvalidRequest(f"marker: {text[:100]!r} is not a value of {MARKER}")
+        raise InvalidArgument(f"marker: {text[:100]!r} is not a value of {MARKER}")
     return found

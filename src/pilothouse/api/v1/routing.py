@@ -11,8 +11,8 @@ from fastapi.routing import APIRoute
 from pilothouse import errors
 from pilothouse.api.v1.dependencies import Check
 from pilothouse.api.v1.models import Body, Error
-from pilothouse.errors import InvalidRequest
-from pilothouse.http.errors import describe_error
+from pilothouse.errors import InvalidArgument
+from pilothouse.http.errors import describe_error, mark_native
 from pilothouse.http.json_bodies import explain_parameter, read_json
 from pilothouse.http.requests import refuse_nul
 
@@ -45,6 +45,7 @@ class NativeRoute(APIRoute):
         default = None if field is None or field.field_info.is_required() else field.default
 
         async def check_and_handle(request: Request) -> Response:
+            mark_native(request)
             request = _ReadRequest(request.scope, request.receive)
             await refuse_nul(request)
             for check in self._checks:
@@ -54,7 +55,7 @@ class NativeRoute(APIRoute):
             try:
                 return await handle(request)
             except RequestValidationError as error:
-                raise InvalidRequest(explain_parameter(error.errors()[0])) from error
+                raise InvalidArgument(explain_parameter(error.errors()[0])) from error
 
         return check_and_handle
 

@@ -1,6 +1,6 @@
 """``pilothouse apply``: carry out a plan, exactly as it was made."""
 
-from typing import Annotated, Final
+from typing import Annotated
 from urllib.parse import quote
 
 import typer
@@ -16,9 +16,6 @@ from pilothouse.cli.terminal import echo
 from pilothouse.cli.writes import detach_options, finish, start
 from pilothouse.errors import PilothouseError
 from pilothouse.states import Action
-
-#: How the server begins to say that another revision is the newest.
-_MOVED: Final = "the release moved since"
 
 
 @takes(detach_options)
@@ -40,7 +37,7 @@ def apply(
     Examples: pilothouse apply 1b4e28ba-2fa1-4d5e-9f3c-7a0c5b9e1d20 --dry-run;
     pilothouse apply 1b4e28ba-2fa1-4d5e-9f3c-7a0c5b9e1d20
     """
-    from pilothouse.cli.client import ServerRefused
+    from pilothouse.cli.client import RELEASE_MOVED, ServerRefused
 
     path = f"/api/v1/plans/{quote(plan_id, safe='')}"
     plan = client_of(context).call("GET", path)
@@ -51,7 +48,7 @@ def apply(
     try:
         started = start(context, "POST", f"{path}/apply", body)
     except ServerRefused as error:
-        if _MOVED not in str(error):
+        if error.reason != RELEASE_MOVED:
             raise
         history = typed(context, "history", plan["name"], "-n", plan["namespace"], "--cluster", plan["cluster_name"])
         raise PilothouseError(f"{error}; who wrote what: {history}") from error

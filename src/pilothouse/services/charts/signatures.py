@@ -15,7 +15,15 @@ from pilothouse.engine.signatures import (
     VerifyProvenanceRequest,
     VerifySignaturesRequest,
 )
-from pilothouse.errors import Busy, EngineCrashed, EngineTimeout, HelmError, InvalidChart, InvalidRequest
+from pilothouse.errors import (
+    Busy,
+    EngineCrashed,
+    EngineTimeout,
+    HelmError,
+    InvalidArgument,
+    InvalidChart,
+    InvalidRequest,
+)
 from pilothouse.settings import EngineSettings
 from pilothouse.store.verifications import NewVerification
 
@@ -44,7 +52,7 @@ class Signatures:
         try:
             found = await self._ask(ReadKeysRequest(kind=kind, keys=keys), project_id=project_id)
         except (HelmError, EngineCrashed, EngineTimeout) as error:
-            raise InvalidRequest(f"keys: they cannot be read as public keys for {kind}: {error}") from error
+            raise InvalidArgument(f"keys: they cannot be read as public keys for {kind}: {error}") from error
         return TrustedKeys(list(dict.fromkeys(found.fingerprints)), list(found.unusable))
 
     async def look_at_keys(self, kind: KeyKind, keys: str, known: TrustedKeys, *, project_id: str) -> TrustedKeys:

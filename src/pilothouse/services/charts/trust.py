@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO, Final
 
 from pilothouse.chart_archive.charts import ChartArchive
-from pilothouse.errors import InvalidRequest
+from pilothouse.errors import InvalidArgument, InvalidRequest
 from pilothouse.services.charts.signatures import Signatures, TrustedKeys, not_verified
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import require_still
@@ -73,7 +73,7 @@ class Trust:
                 found = await self._signatures.read_keys("pgp", change.keys, project_id=caller.project_id)
             changes |= {"verification_keys": change.keys, **vars(found)}
         if not changes:
-            raise InvalidRequest("nothing to change: send verified_only, keys or both")
+            raise InvalidArgument("nothing to change: send verified_only, keys or both")
         return await self._keep(caller, changes, request_id=request_id, shown=shown)
 
     @retry_conflicts

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from pilothouse.auth.passwords import generate_access_key, generate_secret_key
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.errors import Forbidden, InvalidRequest, NotAuthenticated, NotFound, QuotaExceeded
+from pilothouse.errors import Forbidden, InvalidArgument, InvalidRequest, NotAuthenticated, NotFound, QuotaExceeded
 from pilothouse.services.identity.bootstrap import Caller, seal_secret
 from pilothouse.services.identity.passwords import Login, Passwords
 from pilothouse.services.identity.standing import current_caller
@@ -74,7 +74,7 @@ class AccessKeys:
             caller.require_in_account("iam:credentials:createCredential")
         project_id = request.project_id or caller.project_id
         if not project_id:
-            raise InvalidRequest("project_id: missing; name the project that the key acts in")
+            raise InvalidArgument("project_id: missing; name the project that the key acts in")
         async with self._database.autocommit() as connection:
             owner, project = await _find_owner(connection, caller, owner_id, project_id)
         _check_expiry(request.expires_at)
@@ -127,7 +127,7 @@ class AccessKeys:
     ) -> AccessKeyRow:
         """Change what is not None. Enabling also lifts a lock; disabling revokes the tokens of the key's user."""
         if enabled is None and description is None:
-            raise InvalidRequest("nothing to change; send enabled, description, or both")
+            raise InvalidArgument("nothing to change; send enabled, description, or both")
         _check_description(description or "")
         found = await self._find(caller, access_key, action=_UPDATE)
         row: AccessKeyRow | None = found
@@ -228,12 +228,12 @@ def _check_owner(caller: Caller, row: AccessKeyRow, action: str) -> None:
 
 def _check_expiry(moment: datetime | None) -> None:
     if moment is not None and moment <= datetime.now(UTC):
-        raise InvalidRequest(f"expires_at: {moment.isoformat()} is in the past; use a future time, or none")
+        raise InvalidArgument(f"expires_at: {moment.isoformat()} is in the past; use a future time, or none")
 
 
 def _check_description(text: str) -> None:
     if len(text) > _LONGEST_DESCRIPTION or not text.isprintable():
-        raise InvalidRequest(f"description: at most {_LONGEST_DESCRIPTION} printable characters, on one line")
+        raise InvalidArgument(f"description: at most {_LONGEST_DESCRIPTION} printable characters, on one line")
 
 
 def _without_proof(caller: Caller, *, minutes: float) -> str:

@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Final
 
-from pilothouse.errors import AlreadyExists, InvalidRequest, NotFound, QuotaExceeded
+from pilothouse.errors import AlreadyExists, InvalidArgument, InvalidRequest, NotFound, QuotaExceeded
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import current_caller
 from pilothouse.services.identity.users import check_role, name_project
@@ -52,7 +52,7 @@ class Groups:
         """Create a group without roles; raise InvalidRequest, AlreadyExists or QuotaExceeded."""
         caller.require_in_account(_CREATE)
         if not 0 < len(name) <= _LONGEST or "\0" in name:
-            raise InvalidRequest(f"name: 1 to {_LONGEST} characters, as the provider names the group")
+            raise InvalidArgument(f"name: 1 to {_LONGEST} characters, as the provider names the group")
         issuer, group_id = self._issuer(provider), uuid.uuid4().hex
         async with self._database.transaction() as tx:
             (await current_caller(tx, caller)).require_in_account(_CREATE)

@@ -16,7 +16,7 @@ import structlog
 
 from pilothouse.auth import passwords
 from pilothouse.auth.attempts import network_of
-from pilothouse.errors import Busy, InvalidRequest, NotAuthenticated
+from pilothouse.errors import Busy, InvalidArgument, NotAuthenticated
 from pilothouse.metrics import THROTTLED
 from pilothouse.services.admin.audit import Audit
 from pilothouse.settings import IdentitySettings
@@ -104,7 +104,7 @@ class Passwords:
     async def hash(self, password: str, *, user_name: str, source: str) -> str:
         """Return the hash of a new password; raise InvalidRequest if it is too weak, or Busy."""
         if len(password) < _SHORTEST or password.lower() == user_name.lower():
-            raise InvalidRequest(f"password: at least {_SHORTEST} characters, and not the user's name")
+            raise InvalidArgument(f"password: at least {_SHORTEST} characters, and not the user's name")
         async with self._turn(network_of(source)):
             return await asyncio.to_thread(passwords.hash_password, password)
 

@@ -10,7 +10,7 @@ import orjson
 
 from pilothouse.auth import policy
 from pilothouse.auth.policy_documents import check_actions, read
-from pilothouse.errors import AlreadyExists, InvalidRequest, NotFound, QuotaExceeded
+from pilothouse.errors import AlreadyExists, InvalidArgument, InvalidRequest, NotFound, QuotaExceeded
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import current_caller
 from pilothouse.services.identity.users import name_project
@@ -56,7 +56,7 @@ class Policies:
         """Store a policy that nobody has yet; raise InvalidRequest, which names what is not understood in it."""
         caller.require_in_account(_CREATE)
         if not _NAME.fullmatch(name):
-            raise InvalidRequest(f"name: {name[:100]!r} is not 1 to 128 letters, digits and '_.,@+=-'")
+            raise InvalidArgument(f"name: {name[:100]!r} is not 1 to 128 letters, digits and '_.,@+=-'")
         text, policy_id = _checked(document), uuid.uuid4().hex
         async with self._database.transaction() as tx:
             (await current_caller(tx, caller)).require_in_account(_CREATE)
@@ -194,5 +194,5 @@ async def _name(tx: Transaction, caller: Caller, where: AttachmentRow) -> str:
         holders.append(f"group {group.name}")
     place = await name_project(tx, caller.domain_id, where.project_id)
     if len(holders) != 1:
-        raise InvalidRequest("user_id, group_id: give one of them")
+        raise InvalidArgument("user_id, group_id: give one of them")
     return f"{holders[0]} in {place}"

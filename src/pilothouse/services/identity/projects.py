@@ -4,7 +4,7 @@ import re
 import uuid
 from dataclasses import dataclass
 
-from pilothouse.errors import AlreadyExists, Forbidden, InvalidRequest, NotFound, NotPermitted
+from pilothouse.errors import AlreadyExists, Forbidden, InvalidArgument, InvalidRequest, NotFound, NotPermitted
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import current_caller
 from pilothouse.store import audit
@@ -107,11 +107,11 @@ class Projects:
         """Create a project of the account; raise InvalidRequest for its name, or AlreadyExists."""
         caller.require_in_account(_CREATE)
         if not _NAME.fullmatch(name):
-            raise InvalidRequest(
+            raise InvalidArgument(
                 f"name: {name!r} is not a project name: 1 to 64 letters, digits, '-' and '_', a letter or digit first"
             )
         if len(description) > _LONGEST_DESCRIPTION or not description.isprintable():
-            raise InvalidRequest(f"description: at most {_LONGEST_DESCRIPTION} printable characters, on one line")
+            raise InvalidArgument(f"description: at most {_LONGEST_DESCRIPTION} printable characters, on one line")
         project_id = uuid.uuid4().hex
         async with self._database.transaction() as tx:
             (await current_caller(tx, caller)).require_in_account(_CREATE)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from pilothouse.auth import policy
 from pilothouse.auth.passwords import generate_password
-from pilothouse.errors import AlreadyExists, Forbidden, InvalidRequest, NotAuthenticated, NotFound
+from pilothouse.errors import AlreadyExists, Forbidden, InvalidArgument, InvalidRequest, NotAuthenticated, NotFound
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.passwords import Login, Passwords
 from pilothouse.services.identity.standing import current_caller
@@ -62,7 +62,7 @@ class Users:
         """Create a user without roles; without a password one is generated. Raises InvalidRequest or AlreadyExists."""
         caller.require_in_account("iam:users:createUser")
         if not _NAME.fullmatch(name):
-            raise InvalidRequest(
+            raise InvalidArgument(
                 f"name: {name!r} is not a user name: 1 to 64 letters, digits, '_', '.', '@' and '-', "
                 "a letter or '_' first"
             )
@@ -210,7 +210,7 @@ class Users:
 
     async def _prove_own(self, caller: Caller, current: str | None) -> None:
         if current is None:
-            raise InvalidRequest("current_password: missing; to change your own password, give the current one")
+            raise InvalidArgument("current_password: missing; to change your own password, give the current one")
         try:
             await self._passwords.prove(Login(password=current, user_id=caller.user_id, source=caller.source))
         except NotAuthenticated as error:
@@ -244,7 +244,7 @@ def _refuse_self(caller: Caller, user_id: str, deed: str) -> None:
 def check_role(role: str) -> None:
     """Raise InvalidRequest for a name that is no role."""
     if role not in policy.ROLES:
-        raise InvalidRequest(f"role: {role!r} is not one of {', '.join(policy.ROLES)}")
+        raise InvalidArgument(f"role: {role!r} is not one of {', '.join(policy.ROLES)}")
 
 
 def _target(user_id: str, role: str, project_id: str | None) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from pilothouse.engine.protocol import ValuesLayer, Wait
-from pilothouse.errors import AlreadyExists, ArchiveGone, InvalidRequest, ReleaseMoved
+from pilothouse.errors import AlreadyExists, ArchiveGone, InvalidArgument, ReleaseMoved
 from pilothouse.kubernetes.helm_secrets import OPERATION_LABEL
 from pilothouse.services.clusters import ClusterConnection, cluster_error_context
 from pilothouse.services.identity.bootstrap import Caller
@@ -225,17 +225,17 @@ class Deployments:
 
 def _check(place: ReleaseRef, options: HelmOptions) -> None:
     if not is_name(place.name):
-        raise InvalidRequest(
+        raise InvalidArgument(
             f"name: {place.name!r} is not a release name: at most 53 lower-case letters, digits, '-' and '.', with a "
             "letter or digit at both ends"
         )
     if options.force_conflicts and options.force_replace:
-        raise InvalidRequest("options: force_conflicts and force_replace cannot be used together; Helm knows either")
+        raise InvalidArgument("options: force_conflicts and force_replace cannot be used together; Helm knows either")
     for name, value in options.labels.items():
         if name in _RESERVED:
-            raise InvalidRequest(f"options.labels: {name} is a label that Helm or Pilothouse sets itself; omit it")
+            raise InvalidArgument(f"options.labels: {name} is a label that Helm or Pilothouse sets itself; omit it")
         if not _LABEL_NAME.fullmatch(name) or not _LABEL_VALUE.fullmatch(value):
-            raise InvalidRequest(
+            raise InvalidArgument(
                 f"options.labels: {name[:80]!r} is not a label of Kubernetes: name and value have at most 63 letters, "
                 "digits, '-', '_' and '.', with a letter or digit at both ends"
             )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pilothouse.auth.policy import READ_VALUES
-from pilothouse.errors import InvalidRequest
+from pilothouse.errors import InvalidArgument
 from pilothouse.masking_thread import in_masking_thread
 from pilothouse.services.clusters import cluster_error_context
 from pilothouse.services.identity.bootstrap import Caller
@@ -76,7 +76,7 @@ class ReleaseDrifts:
         """Store the rules instead of those before; NotFound for a release that does not exist."""
         caller.require(_UPDATE)
         if len(rules) > MOST_RULES:
-            raise InvalidRequest(f"rules: there are {len(rules)}, and at most {MOST_RULES} are kept of a release")
+            raise InvalidArgument(f"rules: there are {len(rules)}, and at most {MOST_RULES} are kept of a release")
         for number, rule in enumerate(rules):
             rule.check(f"rules[{number}]")
         cluster_id = (await self._details.show(caller, place)).release.cluster_id

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from pilothouse.errors import DamagedRow, InvalidRequest
+from pilothouse.errors import DamagedRow, InvalidArgument
 from pilothouse.kubernetes.resources import ManifestObject
 from pilothouse.store import drift as store
 from pilothouse.store.database import Transaction
@@ -40,14 +40,14 @@ class IgnoreRule:
     def check(self, place: str) -> None:
         """Raise InvalidRequest if it is no rule."""
         if self.pointer and not self.pointer.startswith("/"):
-            raise InvalidRequest(
+            raise InvalidArgument(
                 f"{place}.pointer: {self.pointer[:80]!r} is no JSON pointer: begin it with /, as in /spec/replicas, or "
                 "leave it empty for the whole object"
             )
         if any(len(text) > _LONGEST for text in vars(self).values()) or len(self.parts) > _DEEPEST:
-            raise InvalidRequest(f"{place}: longer than {_LONGEST} characters, or deeper than {_DEEPEST} parts")
+            raise InvalidArgument(f"{place}: longer than {_LONGEST} characters, or deeper than {_DEEPEST} parts")
         if "\0" in self.pointer + self.group + self.kind + self.name:
-            raise InvalidRequest(f"{place}: must not contain NUL characters")
+            raise InvalidArgument(f"{place}: must not contain NUL characters")
 
 
 async def read_rules(tx: Transaction, cluster_id: str, *, namespace: str, name: str) -> list[IgnoreRule]:

@@ -2,7 +2,7 @@
 
 import re
 
-from pilothouse.errors import InvalidRequest, NotFound
+from pilothouse.errors import InvalidArgument, NotFound
 from pilothouse.states import LIVING_STATES, Action
 from pilothouse.store.operations import OperationRow
 
@@ -28,9 +28,9 @@ def check_name(name: str, *, field: str) -> None:
     (Helm ``pkg/chart/common/validate_name.go``).
     """
     if len(name) > _NAME_LENGTH:
-        raise InvalidRequest(f"{field}: {len(name)} characters; a release name has at most {_NAME_LENGTH}")
+        raise InvalidArgument(f"{field}: {len(name)} characters; a release name has at most {_NAME_LENGTH}")
     if not _NAME.fullmatch(name):
-        raise InvalidRequest(
+        raise InvalidArgument(
             f"{field}: {name!r} is not a release name: it starts with a lower-case letter, continues with "
             "lower-case letters, digits and '-', and ends with a letter or digit"
         )
@@ -39,9 +39,9 @@ def check_name(name: str, *, field: str) -> None:
 def check_namespace(namespace: str) -> None:
     """Raise InvalidRequest unless the text is a valid namespace."""
     if not namespace:
-        raise InvalidRequest("namespace: missing")
+        raise InvalidArgument("namespace: missing")
     if not _NAMESPACE.fullmatch(namespace):
-        raise InvalidRequest(
+        raise InvalidArgument(
             f"namespace: {namespace!r} is not a namespace name: at most 63 lower-case letters, digits and '-', "
             "with a letter or digit at both ends"
         )

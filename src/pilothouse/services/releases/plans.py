@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final
 
 from pilothouse.auth.policy import READ_VALUES
-from pilothouse.errors import AlreadyExists, InvalidRequest, NotFound, PlanMoved
+from pilothouse.errors import AlreadyExists, InvalidRequest, NotFound, PlanMoved, PlannedReleaseMoved
 from pilothouse.kubernetes.client import ClusterClient
 from pilothouse.kubernetes.helm_secrets import StoredRelease
 from pilothouse.kubernetes.kubeconfig import api_server
@@ -364,7 +364,7 @@ class Plans:
             moved = f"revision {newest.revision} was changed" if base.version != newest.resource_version else ""
             moved = f"revision {newest.revision} was made anew" if base.uid != newest.uid else moved
         if moved:
-            raise PlanMoved(f"the release moved since the plan was made: {moved}; plan again")
+            raise PlannedReleaseMoved(f"the release moved since the plan was made: {moved}; plan again")
 
 
 def _find_deployed(found: list[StoredRelease]) -> StoredRelease | None:

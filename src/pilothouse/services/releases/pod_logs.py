@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any, Final
 
 from pilothouse.auth.policy import READ_LOGS, READ_VALUES
-from pilothouse.errors import ClusterUnavailable, InvalidRequest, NotFound
+from pilothouse.errors import ClusterUnavailable, InvalidArgument, NotFound
 from pilothouse.kubernetes.helm_secrets import StoredRelease
 from pilothouse.kubernetes.paths import checked_name
 from pilothouse.kubernetes.pods import Pods, event_facts, shown_lines
@@ -296,7 +296,7 @@ class ReleasePods:
 
 def _check(wanted: LogQuery) -> None:
     if not 1 <= wanted.tail <= MOST_LINES:
-        raise InvalidRequest(f"tail: {wanted.tail} is not a number of lines from 1 to {MOST_LINES}")
+        raise InvalidArgument(f"tail: {wanted.tail} is not a number of lines from 1 to {MOST_LINES}")
 
 
 async def _happened(news: asyncio.Event) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pilothouse.errors import AlreadyExists, InvalidRequest
+from pilothouse.errors import AlreadyExists, InvalidArgument, InvalidRequest
 from pilothouse.kubernetes.helm_secrets import StoredRelease
 from pilothouse.kubernetes.stored_hooks import decode_hooks
 from pilothouse.services.clusters import ClusterConnection, cluster_error_context
@@ -131,7 +131,7 @@ def read_filters(filters: Sequence[str]) -> Filters:
     for index, text in enumerate(filters):
         found = _FILTER.fullmatch(text)
         if found is None:
-            raise InvalidRequest(f"filters[{index}]: {text[:80]!r} is neither name=TEST nor !name=TEST")
+            raise InvalidArgument(f"filters[{index}]: {text[:80]!r} is neither name=TEST nor !name=TEST")
         chosen[found["without"] is not None].append(found["name"])
     return Filters(include=tuple(chosen[False]), exclude=tuple(chosen[True]))
 

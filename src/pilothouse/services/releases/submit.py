@@ -15,7 +15,7 @@ import structlog
 
 from pilothouse import tracing
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.errors import DatabaseUnavailable, InvalidRequest
+from pilothouse.errors import DatabaseUnavailable, InvalidArgument
 from pilothouse.kubernetes.helm_secrets import StoredRelease
 from pilothouse.kubernetes.kubeconfig import api_server
 from pilothouse.metrics import OPERATIONS_ACCEPTED
@@ -152,7 +152,7 @@ class Submissions:
         refuse_outside(cluster, request.namespace)
         longest = self._settings.worker.longest_timeout_seconds
         if (request.timeout_seconds or 0) > longest:
-            raise InvalidRequest(
+            raise InvalidArgument(
                 f"timeout_seconds: {request.timeout_seconds} is more than {longest}, the most that this server takes "
                 "(PILOTHOUSE_WORKER__LONGEST_TIMEOUT_SECONDS)"
             )

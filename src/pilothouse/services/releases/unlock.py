@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from pilothouse.errors import InvalidRequest
+from pilothouse.errors import InvalidArgument, InvalidRequest
 from pilothouse.kubernetes.client import Secret
 from pilothouse.kubernetes.helm_secrets import StoredRelease, read_release, unlock
 from pilothouse.metrics import UNLOCKS
@@ -70,7 +70,7 @@ class Unlocks:
         caller.require(_UPDATE)
         reason = " ".join(reason.split())
         if not 1 <= len(reason) <= _LONGEST_REASON:
-            raise InvalidRequest(
+            raise InvalidArgument(
                 f"reason: explain in 1 to {_LONGEST_REASON} characters why the writer is known to be dead"
             )
         async with self._database.autocommit() as connection:

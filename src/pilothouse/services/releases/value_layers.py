@@ -8,7 +8,7 @@ from typing import Any, Final
 import yaml
 
 from pilothouse.engine.protocol import MergeValuesRequest, ValuesLayer
-from pilothouse.errors import EngineCrashed, EngineTimeout, HelmError, InvalidRequest
+from pilothouse.errors import EngineCrashed, EngineTimeout, HelmError, InvalidArgument, InvalidRequest
 from pilothouse.services.releases.dependencies import ReleaseDependencies
 
 _Loader: Final[Any] = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
@@ -36,7 +36,7 @@ async def merge_layers(
             share=project_id,
         )
     except HelmError as error:
-        raise InvalidRequest(await asyncio.to_thread(_located, str(error), layers)) from error
+        raise InvalidArgument(await asyncio.to_thread(_located, str(error), layers)) from error
     except EngineTimeout as error:
         raise InvalidRequest(f"values: stopped after {limits.answer_seconds:g} s, the limit") from error
     except EngineCrashed as error:

@@ -11,7 +11,7 @@ import structlog
 from pilothouse.chart_archive.charts import read_config
 from pilothouse.chart_sources.publishing import NewChart, Published, publish
 from pilothouse.chart_sources.registry import Repository
-from pilothouse.errors import InvalidRequest, NotFound, PilothouseError
+from pilothouse.errors import InvalidArgument, InvalidRequest, NotFound, PilothouseError
 from pilothouse.services.charts.checks import ChartChecks
 from pilothouse.services.charts.trust import Trust
 from pilothouse.services.identity.bootstrap import Caller
@@ -268,6 +268,6 @@ def _require_registry(row: SourceRow) -> None:
 
 def _refuse_other_provenance(name: str, version: str, digest: str, *, provenance: str) -> None:
     if provenance and digest not in provenance:
-        raise InvalidRequest(
+        raise InvalidArgument(
             f"provenance: it is of another archive: it does not name the digest of {name} {version}, {digest}"
         )

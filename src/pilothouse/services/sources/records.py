@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.chart_sources.fetch import Origin, authority
 from pilothouse.chart_sources.registry import registry_url
-from pilothouse.errors import DamagedRow, DecryptionFailed, InvalidRequest
+from pilothouse.errors import DamagedRow, DecryptionFailed, InvalidArgument, InvalidRequest
 from pilothouse.services.charts.signatures import TrustedKeys
 from pilothouse.services.charts.trust import describe_keys, list_keys
 from pilothouse.store.sources import NewSource, SourceRow
@@ -92,7 +92,7 @@ class ChangeSource:
 def check_name(name: str) -> None:
     """Raise InvalidRequest if the text may not name a source."""
     if not _NAME.fullmatch(name):
-        raise InvalidRequest(
+        raise InvalidArgument(
             f"name: {name[:80]!r} is not the name of a source: a lower-case letter, then lower-case letters, digits "
             "and '-', ending in a letter or digit, at most 63 characters"
         )
@@ -102,21 +102,21 @@ def checked_url(kind: Kind, url: str) -> str:
     """Return the URL of a source as it is stored; raise InvalidRequest for one that no source has."""
     wanted = "oci://" if kind == "oci" else "https://"
     if not url.startswith((wanted, *(["http://"] if kind == "http" else []))):
-        raise InvalidRequest(f"url: that of a source of the kind {kind} begins with {wanted}")
+        raise InvalidArgument(f"url: that of a source of the kind {kind} begins with {wanted}")
     if "?" in url or "#" in url or not url.isascii() or not url.isprintable() or " " in url:
-        raise InvalidRequest("url: it may have neither a query nor a fragment, and other characters are %-escaped")
+        raise InvalidArgument("url: it may have neither a query nor a fragment, and other characters are %-escaped")
     if "@" in url:
-        raise InvalidRequest("url: it may hold no credentials; send them in the field credentials")
+        raise InvalidArgument("url: it may hold no credentials; send them in the field credentials")
     if {".", ".."} & set(unquote(url).partition("://")[2].split("/")[1:]):
-        raise InvalidRequest("url: its path may have no part '.' or '..'; write where it leads to")
+        raise InvalidArgument("url: its path may have no part '.' or '..'; write where it leads to")
     authority(address_of(kind, url))
     folder, _, last = url.rstrip("/").partition("://")[2].rpartition("/")
     if kind == "http" and last == "index.yaml":
-        raise InvalidRequest(
+        raise InvalidArgument(
             f"url: leave {last} out; the address of a repository is that of its folder: {wanted}{folder}"
         )
     if kind == "oci" and folder and ":" in last:
-        raise InvalidRequest(
+        raise InvalidArgument(
             f"url: {last[:80]!r} is a chart with its version; the address of a source is that of the folder of its "
             f"charts: oci://{folder}"
         )

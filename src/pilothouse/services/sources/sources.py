@@ -12,6 +12,7 @@ from pilothouse.errors import (
     AlreadyExists,
     ArchiveGone,
     Busy,
+    InvalidArgument,
     InvalidRequest,
     InvalidSource,
     NotFound,
@@ -176,7 +177,7 @@ class Sources:
         row = await self._pulls.find_source(named, project_id=caller.project_id)
         changes = await self._read_changes(caller, row, change)
         if not changes:
-            raise InvalidRequest("nothing to change: send credentials, ca, verification or sync_seconds")
+            raise InvalidArgument("nothing to change: send credentials, ca, verification or sync_seconds")
         changed = replace(row, **changes)
         username = change.credentials.username if change.credentials is not None else ""
         keep = partial(self._keep_changed, caller, changed, changes, username=username, request_id=request_id)
@@ -298,7 +299,7 @@ class Sources:
 
     def _check_interval(self, seconds: int) -> None:
         if 0 < seconds < self._settings.sync_seconds_least:
-            raise InvalidRequest(
+            raise InvalidArgument(
                 f"sync_seconds: at least {self._settings.sync_seconds_least}, or 0 to synchronise only when asked"
             )
 
@@ -306,11 +307,11 @@ class Sources:
         """Return the fingerprints of a source's keys, which only those set who may change what is trusted."""
         if kind == "none":
             if keys:
-                raise InvalidRequest("verification: keys are for the kinds pgp and cosign")
+                raise InvalidArgument("verification: keys are for the kinds pgp and cosign")
             return TrustedKeys()
         caller.require(SET_TRUST)
         if not keys.strip():
-            raise InvalidRequest(f"keys: missing; {kind} takes the public keys by which its charts are signed")
+            raise InvalidArgument(f"keys: missing; {kind} takes the public keys by which its charts are signed")
         return await self._signatures.read_keys(kind, keys, project_id=caller.project_id)
 
     async def _check_new(self, tx: Transaction, new: NewSource) -> None:

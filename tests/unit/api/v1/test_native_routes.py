@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request
 from pilothouse.api.v1.dependencies import Check
 from pilothouse.api.v1.models import Body, Limit
 from pilothouse.api.v1.routing import native_router
-from pilothouse.errors import Forbidden, PilothouseError
+from pilothouse.errors import Forbidden, InvalidArgument, PilothouseError
 from pilothouse.http.errors import handle
 from pilothouse.http.json_bodies import JsonLimits
 
@@ -136,3 +136,42 @@ async def test_a_large_body_is_read_beside_the_event_loop(threads: list[Any]):
     assert threads == []
     assert (await ask("POST", "/things/1", b'{"name": "%s"}' % (b"x" * 50_000)))[0] == 200
     assert len(threads) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "reason"),
+    [
+        ("/things/x", {}, "argument"),
+        ("/things/1?limit=x", {}, "argument"),
+        ("/things/%00", {}, "argument"),
+        ("/things/1", {"content_type": "text/plain"}, ""),
+        ("/things/1", {"stranger": "yes"}, ""),
+    ],
+)
+async def test_a_refusal_says_whether_the_request_itself_is_wrong(path: str, headers: dict[str, str], reason: str):
+    _, answer = await ask("POST", path, b"{}", **headers)
+
+    assert answer["reason"] == reason
+
+
+async def test_a_wrong_body_is_a_wrong_argument():
+    _, answer = await ask("POST", "/things/1", b'{"name": 1}')
+
+    assert answer["reason"] == "argument"
+
+
+async def test_routes_of_the_vendor_say_no_reason():
+    app = FastAPI()
+    app.add_exception_handler(PilothouseError, handle)
+
+    @app.get("/vendor")
+    async def refuse() -> None:
+        raise InvalidArgument("limit: none")
+
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://vendor") as http:
+        answer = (await http.get("/vendor")).json()
+
+    assert answer == {
+        **dict.fromkeys(("errorCode", "error_code"), "CCE.01400001"),
+        **dict.fromkeys(("errorMessage", "error_msg"), "limit: none"),
+    }
