@@ -352,6 +352,28 @@ def test_the_form_of_a_plan_is_filled_in_for_its_own_release_and_by_the_rights_t
     assert person.get(f"{HOME}/install?plan={plans[others]}").status_code == 403
 
 
+def test_what_was_refused_of_several_names_its_release(person: httpx2.Client, server: RunningServer):
+    there = {"StringEquals": {"pilothouse:Namespace": ["theirs"]}}
+    keeper = add_person(server, "te_admin")
+    attach(server, keeper, statement("Deny", "cce:release:get", **there))
+    log_in(person, name=keeper.name, password=PASSWORD)
+    chosen = {"release": ["test/theirs/one", "test/theirs/two"]}
+    pages = {f"{HOME}/releases/bulk/drift": {}, f"{HOME}/releases/bulk": {"do": "uninstall"}}
+    for address, more in pages.items():
+        answer = person.get(address, params={**more, **chosen})
+        assert (answer.status_code, "Forbidden" in answer.text) == (200, True), answer.text
+
+    def refused() -> set[tuple[str, str, str]]:
+        query = f"user={keeper.id}&outcome=denied&namespace=theirs&cluster={server.cluster_id}"
+        found = server.send("GET", f"/api/v1/audit?{query}").json()
+        return {(row["detail"], row["target"], row["target_name"]) for row in found}
+
+    wanted = {
+        (f"GET {address}", f"{server.cluster_id}/theirs/{name}", name) for address in pages for name in ("one", "two")
+    }
+    wait_for(lambda: refused() == wanted, seconds=20)
+
+
 def test_a_release_that_moved_since_its_page_was_shown_is_left_alone(  # noqa: PLR0917 (fixtures)
     person: httpx2.Client, server: RunningServer, namespace: str, helm_cli: HelmCommand, charts: dict[str, str],
     install: Callable[[str], None],

@@ -204,6 +204,23 @@ def test_what_a_role_does_not_allow_is_there(watched: RunningServer):
     assert (denied["action"], denied["target_name"]) == ("cce:release:delete", "kept")
 
 
+def test_a_cluster_is_found_by_any_of_its_names_and_when_it_is_gone(watched: RunningServer, kubeconfig: str):
+    person = add_person(watched, "readonly")
+    made = watched.send("POST", "/api/v1/clusters", json_body={"name": "removed", "kubeconfig": kubeconfig})
+    assert made.status_code == 201, made.text
+    cluster_id = made.json()["id"]
+    for named, release in (("removed", "by-name"), (cluster_id, "by-id")):
+        path = f"/api/v1/clusters/{named}/namespaces/shop/releases/{release}"
+        assert person.server.send("DELETE", path).status_code == 403
+    find(watched, f"?user={person.id}&outcome=denied", count=2)
+    assert watched.send("DELETE", f"/api/v1/clusters/{cluster_id}").is_success
+
+    for named in ("removed", cluster_id):
+        found = rows(watched, f"?user={person.id}&outcome=denied&namespace=shop&cluster={named}")
+        assert {row["target"] for row in found} == {f"{cluster_id}/shop/by-name", f"{cluster_id}/shop/by-id"}, named
+    assert rows(watched, f"?user={person.id}&outcome=denied&namespace=shop&cluster=another") == []
+
+
 def test_pages_follow_each_other_and_times_narrow(watched: RunningServer):
     person = add_person(watched)
     for _ in range(5):

@@ -156,7 +156,7 @@ async def _look(request: Request, deed: str, one: Chosen) -> Chosen:
             return replace(looked, problem=gettext("it is uninstalled; bring it back on its own page"))
         target = find_last_good(await read_earlier(request, detail)) or 0
     except PilothouseError as error:
-        return replace(one, problem=refusal(request, error).text)
+        return replace(one, problem=refusal(request, error, place=one.place).text)
     return replace(
         looked, target=target, problem="" if target else gettext("it has no earlier revision that went well")
     )
@@ -211,7 +211,7 @@ async def _submit(request: Request, deed: str, one: Chosen, key: Key | None) -> 
                 request, one.place, revision=one.target, include_hooks=False, key=key, seen=seen
             )
     except PilothouseError as error:
-        refused = refusal(request, error)
+        refused = refusal(request, error, place=one.place)
         return replace(one, problem=refused.text, unsure=refused.unsure)
     return replace(one, operation_id=accepted.operation_id or "")
 

@@ -94,7 +94,7 @@ async def look_in_turn(request: Request, place: ReleaseRef, turns: asyncio.Semap
         problem = gettext("the time for all of them together, %(seconds)s s, was over", seconds=round(SECONDS))
         return Look(place, problem=problem, late=True)
     except PilothouseError as error:
-        return Look(place, problem=refusal(request, error).text)
+        return Look(place, problem=refusal(request, error, place=place).text)
 
 
 async def _look(request: Request, place: ReleaseRef) -> Look:

@@ -25,6 +25,7 @@ from pilothouse.console.translated import TranslatedEnvironment
 from pilothouse.errors import NotAuthenticated, PilothouseError
 from pilothouse.http.audit import note_denial
 from pilothouse.http.errors import Refusal, refuse
+from pilothouse.services.releases.details import ReleaseRef
 from pilothouse.services.releases.locks import REFUSED
 
 _HERE: Final = Path(__file__).parent
@@ -103,11 +104,14 @@ async def page(
     return HTMLResponse(text, status_code=refused.status, headers=HEADERS | refused.headers)
 
 
-def refusal(request: Request, error: PilothouseError) -> Refusal:
-    """Return what a page tells of the error, logged and audited as the API's; who has no session logs in instead."""
+def refusal(request: Request, error: PilothouseError, *, place: ReleaseRef | None = None) -> Refusal:
+    """Return what a page tells of the error, logged and audited as the API's; who has no session logs in instead.
+
+    ``place``: the release that it is about, on a page that is about several.
+    """
     if isinstance(error, NotAuthenticated):
         raise error
-    note_denial(request, error)
+    note_denial(request, error, place=(place.cluster, place.namespace, place.name) if place is not None else None)
     refused = replace(refuse(error), unsure=request.method == "POST" and words.may_be_done(error))
     return name_fields(refused, error, lambda text: plan_words.name_options(text.removeprefix(f"{REFUSED}: ")))
 

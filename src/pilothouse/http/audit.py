@@ -16,6 +16,7 @@ from pilothouse.services.admin.audit import Audit
 from pilothouse.services.admin.audit_export import ExportPage
 from pilothouse.store.audit import AuditPlace, AuditRow, Outcome
 
+_IN_CLUSTER: Final = ("namespace", "name")
 #: What paths call some kinds.
 _OTHERWISE: Final = {"verification": "source"}
 
@@ -33,11 +34,14 @@ def note_read(request: Request, action: str, *, target: str, target_name: str, d
     )
 
 
-def note_denial(request: Request, error: Exception) -> None:
-    """Record a refusal, if the error says that the caller's roles did not allow it."""
+def note_denial(request: Request, error: Exception, *, place: tuple[str, str, str] | None = None) -> None:
+    """Record a refusal, if the error says that the caller's roles did not allow it.
+
+    ``place``: cluster, namespace and name of the release that it is about, if the address does not name it.
+    """
     if not isinstance(error, NotPermitted) or "caller" not in request.scope["state"]:
         return
-    target, name = _named(request, error.action)
+    target, name = _named(request, error.action, place)
     service_of(request, Audit).note(
         caller_of(request),
         error.action,
@@ -49,13 +53,13 @@ def note_denial(request: Request, error: Exception) -> None:
     )
 
 
-def _named(request: Request, action: str) -> tuple[str, str]:
+def _named(request: Request, action: str, place: tuple[str, str, str] | None) -> tuple[str, str]:
     """Return key and name of the release that the address names, its cluster as it stands there.
 
     Of what is no release the name alone, or an id, as far as the address has what the action is about.
     """
     named = request.path_params
-    words = [named.get("cluster") or named.get("cluster_id", ""), named.get("namespace", ""), named.get("name", "")]
+    words = place or (named.get("cluster") or named.get("cluster_id", ""), *(named.get(one, "") for one in _IN_CLUSTER))
     if all(words):
         return "/".join(words)[:300], words[-1][:200]
     noun = action.partition(":")[2].partition(":")[0].removesuffix("s")

@@ -109,7 +109,8 @@ class AuditPlace:
 class AuditFilter:
     """Filter for rows; ``user``, ``project``, ``target`` are ids or names, and ``action`` may end in an asterisk.
 
-    ``cluster`` (id or name) and ``namespace``: where the release is that something was done to.
+    ``cluster`` (id or name, also of one that was removed) and ``namespace``: where the release is that something was
+    done to.
     ``without``: not those that did one of these actions, nor dry runs; refusals of them count.
     """
 
@@ -126,6 +127,9 @@ class AuditFilter:
     namespace: str | None = None
 
 
+#: Rows about clusters, which tell the ids of those that are not there any more.
+_REGISTERED = audit.alias()
+_ABOUT_CLUSTERS = ("cce:cluster:create", "cce:cluster:delete")
 _COLUMNS = tuple(AuditRow.__dataclass_fields__)
 _RECORD = insert(audit)
 _GATHERED = insert(audit).values(at=func.clock_timestamp() - bindparam("age", type_=Interval))
@@ -162,6 +166,15 @@ async def add_gathered(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> No
     await tx.execute(_GATHERED, list(rows))
 
 
+async def find_clusters(tx: Transaction, named: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """Return the ids of those clusters, each named by its project's id and its name."""
+    if not named:
+        return {}
+    query = select(clusters.c.project_id, clusters.c.name, clusters.c.id)
+    found = await tx.execute(query.where(tuple_(clusters.c.project_id, clusters.c.name).in_(list(named))))
+    return {(row.project_id, row.name): row.id for row in found}
+
+
 def names_of(actor: Actor) -> dict[str, str]:
     """Return the columns that identify the actor."""
     return {name: getattr(actor, name) for name in Somebody.__dataclass_fields__}
@@ -190,7 +203,12 @@ def _places(filters: AuditFilter, *, domain_id: str) -> list[ColumnElement[bool]
         own = select(clusters.c.id).join(projects, projects.c.id == clusters.c.project_id)
         named = own.where(projects.c.domain_id == domain_id, clusters.c.name == filters.cluster)
         place = func.split_part(audit.c.target, "/", 1)
-        found.append(or_(place == filters.cluster, place.in_(named)))
+        removed = select(_REGISTERED.c.target).where(
+            _REGISTERED.c.domain_id == domain_id,
+            _REGISTERED.c.action.in_(_ABOUT_CLUSTERS),
+            _REGISTERED.c.target_name == filters.cluster,
+        )
+        found.append(or_(place == filters.cluster, place.in_(named), place.in_(removed)))
     if filters.namespace is not None:
         found.append(func.split_part(audit.c.target, "/", 2) == filters.namespace)
     return found

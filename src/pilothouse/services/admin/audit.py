@@ -22,13 +22,15 @@ from pilothouse.settings import AuditSettings
 from pilothouse.store import access_keys
 from pilothouse.store import audit as store
 from pilothouse.store.audit import Actor, AuditFilter, AuditPlace, AuditRow, Outcome, Somebody
-from pilothouse.store.database import Database
+from pilothouse.store.database import Database, Transaction
 
 log = structlog.get_logger(__name__)
 
 _MINUTE: Final = 60.0
 _MOST_TOLD_APART: Final = 20_000
 _OTHERS: Final = "more than are told apart"
+#: A release's key has cluster, namespace and name.
+_OF_RELEASE: Final = 2
 #: What was asked for may be of any length.
 _LONGEST: Final = 300
 
@@ -147,6 +149,7 @@ class Audit:
             try:
                 async with self._database.transaction() as tx:
                     if rows:
+                        await _name_clusters(tx, rows)
                         await store.add_gathered(tx, rows)
                     if used:
                         await access_keys.set_used(tx, {key: store.age(now - at) for key, at in used.items()})
@@ -197,6 +200,16 @@ class Audit:
             return False
         self._new[user_id] += 1
         return True
+
+
+async def _name_clusters(tx: Transaction, rows: Sequence[dict[str, Any]]) -> None:
+    """Put the cluster's id into the targets of releases whose cluster was named: what was refused was not looked up."""
+    places = [(row["project_id"], row["target"].partition("/")[0]) for row in rows]
+    named = {place for place, row in zip(places, rows, strict=True) if row["target"].count("/") == _OF_RELEASE}
+    found = await store.find_clusters(tx, named)
+    for place, row in zip(places, rows, strict=True):
+        if place in found and place in named and row["target"].count("/") == _OF_RELEASE:
+            row["target"] = found[place] + row["target"][len(place[1]) :]
 
 
 def _row(kind: _Kind, gathered: _Gathered, now: float) -> dict[str, Any]:
