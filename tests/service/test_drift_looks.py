@@ -20,7 +20,9 @@ from pilothouse.kubernetes.client_cache import ClusterClients
 from pilothouse.kubernetes.kubeconfig import sanitise
 from pilothouse.observer.drift import DriftLooks
 from pilothouse.services.clusters import Clusters, _sealing_context
+from pilothouse.services.releases.drift import find_drift, keep_look
 from pilothouse.services.releases.index import ReleaseIndex
+from pilothouse.services.releases.live import read_unsuperseded
 from pilothouse.settings import ClusterSettings, ObserverSettings
 from pilothouse.store import cluster_watches, clusters, drift, release_index
 from pilothouse.store.database import Database
@@ -155,3 +157,20 @@ async def test_why_nothing_could_be_looked_at_is_kept(place: Place):
         found = await place.look(lambda one: bool(one.problem))
     assert found.revision == 1
     assert "the ignore rules of release 'web' are damaged" in found.problem
+
+
+async def test_a_look_that_could_read_nothing_leaves_what_the_one_before_found(place: Place, api: Client):
+    await edit(api, place.namespace, "edited")
+    async with place.looking():
+        await place.look(lambda one: one.drifted)
+    client = place.services.client(await place.services.reach(place.cluster_id, project_id=None))
+    [(stored, _)] = await read_unsuperseded(client, place.namespace, "web")
+
+    blind = await find_drift(client, stored, (), seconds=0)
+    assert blind.summary == {**dict.fromkeys(blind.summary, 0), "unknown": 1}
+    async with place.database.transaction() as tx:
+        await keep_look(tx, place.cluster_id, blind, namespace=place.namespace, name="web")
+
+    found = await place.look(lambda _: True)
+    assert (found.revision, found.changed, found.drifted) == (1, 1, True)
+    assert found.problem == "nothing could be compared: no object of revision 1 could be read"

@@ -14,7 +14,7 @@ from pilothouse.kubernetes.budget import Budget, Pace, budgeted, paced
 from pilothouse.kubernetes.kind_cache import KindCache
 from pilothouse.observer.notices import Notices
 from pilothouse.services.clusters import Clusters
-from pilothouse.services.releases.drift import deployed_or_newest, find_drift
+from pilothouse.services.releases.drift import deployed_or_newest, find_drift, keep_look
 from pilothouse.services.releases.ignore_rules import read_rules
 from pilothouse.services.releases.live import read_unsuperseded
 from pilothouse.settings import ObserverSettings
@@ -97,11 +97,4 @@ class DriftLooks:
         stored = deployed_or_newest(revisions)
         found = await find_drift(client, stored, rules, kinds=self._kinds[1], seconds=_LONGEST_SECONDS)
         async with self._database.autocommit() as connection:
-            await store.record_look(
-                connection,
-                self._cluster_id,
-                namespace=one.namespace,
-                name=one.name,
-                revision=stored.revision,
-                found=found.summary,
-            )
+            await keep_look(connection, self._cluster_id, found, namespace=one.namespace, name=one.name)

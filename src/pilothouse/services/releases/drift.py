@@ -29,6 +29,8 @@ from pilothouse.services.releases.live_states import LiveState, LiveStates, Obje
 from pilothouse.services.releases.manifest_diff import CHANGES, FieldDifference, ObjectDifference, compare_fields
 from pilothouse.services.releases.masking import LARGEST_MANIFEST, hide_in_object, refuse_too_large
 from pilothouse.states import ReleaseStatus
+from pilothouse.store import drift as store
+from pilothouse.store.database import Transaction
 
 SECONDS: Final = 30.0
 #: Of what differs, as JSON text, over all objects.
@@ -74,6 +76,16 @@ class Drift:
         """True if the cluster has anything that the revision does not say."""
         return any(difference.change in {"added", "changed", "removed"} for difference in self.objects)
 
+    @property
+    def blind(self) -> str:
+        """Return why the look tells nothing, if none of it could be compared; else nothing.
+
+        Without the problems themselves, which may quote values: this is kept, and shown to whoever may see the release.
+        """
+        if any(difference.change != "unknown" for difference in self.objects) or not (self.objects or self.problems):
+            return ""
+        return f"nothing could be compared: no object of revision {self.revision} could be read"
+
 
 async def find_drift(
     client: ClusterClient,
@@ -108,6 +120,16 @@ async def find_drift(
         problems.append(masks.apply(text) if masks is not None else text)
     added = [_difference(obj, "added") for obj in extra if not ObjectRules(rules, obj).ignore_all]
     return Drift(stored.revision, [*found, *added], problems)
+
+
+async def keep_look(tx: Transaction, cluster_id: str, found: Drift, *, namespace: str, name: str) -> None:
+    """Store what a look at the release found; of a blind one only that, so that the one before it still counts."""
+    if found.blind:
+        await store.record_problem(tx, cluster_id, namespace=namespace, name=name, problem=found.blind)
+        return
+    await store.record_look(
+        tx, cluster_id, namespace=namespace, name=name, revision=found.revision, found=found.summary
+    )
 
 
 def deployed_or_newest(revisions: Sequence[StoredRelease]) -> StoredRelease:

@@ -9,7 +9,7 @@ from pilothouse.services.clusters import cluster_error_context
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.details import ReleaseDetails, ReleaseRef
-from pilothouse.services.releases.drift import Drift, deployed_or_newest, find_drift
+from pilothouse.services.releases.drift import Drift, deployed_or_newest, find_drift, keep_look
 from pilothouse.services.releases.ignore_rules import MOST_RULES, IgnoreRule, read_rules
 from pilothouse.services.releases.live import read_unsuperseded
 from pilothouse.services.releases.masking import masks_of_stored
@@ -53,14 +53,7 @@ class ReleaseDrifts:
             found = await find_drift(client, stored, rules, masks=masks)
         if revision is None:
             async with self._database.autocommit() as connection:
-                await store.record_look(
-                    connection,
-                    place.cluster,
-                    namespace=place.namespace,
-                    name=place.name,
-                    revision=stored.revision,
-                    found=found.summary,
-                )
+                await keep_look(connection, place.cluster, found, namespace=place.namespace, name=place.name)
         return found
 
     async def list_rules(self, caller: Caller, place: ReleaseRef) -> list[IgnoreRule]:
