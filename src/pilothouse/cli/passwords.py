@@ -2,12 +2,19 @@
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from pilothouse.cli.exits import UsageError
 
+ACCOUNT: Final = (
+    "Account whose user it is: an account has users and projects of its own; in the vendor's IAM it is a domain."
+)
+Domain = Annotated[
+    str,
+    typer.Option(envvar="PILOTHOUSE_IDENTITY__FIRST_DOMAIN", show_envvar=False, metavar="ACCOUNT", help=ACCOUNT),
+]
 FromStdin = Annotated[
     bool, typer.Option("--password-stdin", help="Read passwords from standard input, one per line, instead of asking.")
 ]

@@ -38,6 +38,25 @@ def test_the_help_of_all_commands_says_the_first_sentence_of_each(name: str):
     assert entry.help == ("" if entry.hidden else first)
 
 
+@pytest.mark.parametrize(
+    "name", [name for name, one in EVERY.items() if isinstance(one, ConnectedCommand) and name != "user recover"]
+)
+def test_what_runs_at_a_client_shows_no_setting_of_the_server(name: str):
+    shown = [param for param in EVERY[name].params if getattr(param, "show_envvar", False) and param.envvar]
+
+    assert not [param.envvar for param in shown if "__" in str(param.envvar)]
+
+
+def test_a_log_in_says_what_an_account_is():
+    help_text = " ".join(run("login", "--help").stdout.split())
+
+    assert "--domain ACCOUNT" in help_text
+    assert (
+        "whose user it is: an account has users and projects of its own; in the vendor's IAM it is a domain"
+        in help_text
+    )
+
+
 def test_every_module_of_commands_is_in_the_table():
     assert {entry.where.partition(":")[0] for entry in COMMANDS.values()} == MODULES
 

@@ -13,7 +13,7 @@ from pilothouse.cli.connection import authority_of
 from pilothouse.cli.exits import UsageError
 from pilothouse.cli.groups import connection_options_of, options_of, takes
 from pilothouse.cli.output import As, Output, print_answer
-from pilothouse.cli.passwords import FromStdin, ask
+from pilothouse.cli.passwords import Domain, FromStdin, ask
 from pilothouse.cli.terminal import echo
 from pilothouse.errors import InvalidRequest, PilothouseError
 
@@ -55,9 +55,7 @@ def login(
     url: Annotated[str, typer.Argument(metavar="URL", help="URL of the server, for example https://host:8443.")],
     *,
     user: Annotated[str, typer.Option("--user", "-u", help="Name of the user; asked for if you do not say it.")] = "",
-    domain: Annotated[
-        str, typer.Option(envvar="PILOTHOUSE_IDENTITY__FIRST_DOMAIN", help="Account (IAM: domain) of the user.")
-    ] = "pilothouse",
+    domain: Domain = "pilothouse",
     password_stdin: FromStdin = False,
     token_stdin: Annotated[
         bool, typer.Option("--token-stdin", help="Log in with a token, read from standard input.")

@@ -9,7 +9,7 @@ from pilothouse.cli.connection import client_of
 from pilothouse.cli.exits import NotLoggedIn
 from pilothouse.cli.groups import connected_group
 from pilothouse.cli.output import As, Output, print_answer, print_rows
-from pilothouse.cli.passwords import FromStdin, ask
+from pilothouse.cli.passwords import Domain, FromStdin, ask
 from pilothouse.cli.terminal import echo
 
 app = connected_group("Tokens: log-ins that are valid for a day. All commands use PILOTHOUSE_TOKEN.")
@@ -26,11 +26,10 @@ Meant = Annotated[
 def create(
     context: typer.Context,
     *,
-    user: Annotated[str, typer.Option(envvar="PILOTHOUSE_IDENTITY__FIRST_USER", help="Name of the user.")] = "admin",
-    domain: Annotated[
-        str,
-        typer.Option(envvar="PILOTHOUSE_IDENTITY__FIRST_DOMAIN", help="Name of the user's account."),
-    ] = "pilothouse",
+    user: Annotated[
+        str, typer.Option(envvar="PILOTHOUSE_IDENTITY__FIRST_USER", show_envvar=False, help="Name of the user.")
+    ] = "admin",
+    domain: Domain = "pilothouse",
     project: Annotated[
         str,
         typer.Option(envvar="PILOTHOUSE_PROJECT_ID", help="Name or id; without it the token has no project."),
