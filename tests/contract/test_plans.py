@@ -14,7 +14,7 @@ from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import ConfigMap, Secret
 
 from tests.contract.test_policies import attach, statement
-from tests.support.charts import build_chart, config_map_template, hook_job_template
+from tests.support.charts import build_chart, config_map_chart, config_map_template, hook_job_template
 from tests.support.plans import MOVED, Planned, uploaded
 from tests.support.releases import HelmCommand, OneRelease
 from tests.support.servers import RunningServer
@@ -390,6 +390,25 @@ def test_what_the_cluster_refuses_is_told_before_anything_is_written(release: Pl
     assert command.returncode == 1
     assert "THE CLUSTER REFUSES: ConfigMap 'typed'" in command.stdout
     assert "apply just this" not in command.stdout
+
+
+def test_who_may_not_apply_a_plan_is_told_so(release: Planned):
+    chart = uploaded(release.server, config_map_chart("looked", "1.0.0"), lints=False)
+    words = ("plan", "web", "looked@1.0.0", "--install", "-n", release.namespace)
+    where = ("--cluster", release.server.cluster_id)
+    viewer = add_person(release.server, "readonly").server
+
+    shown, own = viewer.command(*words, *where), release.server.command(*words, *where)
+
+    assert (shown.returncode, chart != "") == (0, True), shown.stderr
+    assert "you may not apply it, which takes cce:release:create; who may, until 20" in shown.stdout
+    assert "apply just this" not in shown.stdout
+    assert "apply just this, until" in own.stdout
+    plan = re.search(r"types: (pilothouse apply (\S+))", shown.stdout)
+    assert plan is not None, shown.stdout
+    assert viewer.command("apply", plan[2]).returncode == 1
+    assert viewer.send("GET", f"/api/v1/plans/{plan[2]}").json()["lacks"] == "cce:release:create"
+    assert release.server.send("GET", f"/api/v1/plans/{plan[2]}").json()["lacks"] == ""
 
 
 def test_a_manifest_that_is_too_large_to_be_compared_is_refused(release: Planned):

@@ -97,7 +97,9 @@ def _end_lines(context: typer.Context, plan: dict[str, Any]) -> Iterator[str]:
     elif not plan["findings"]:
         yield f"digest {plan['digest']}, for --digest after a review; apply --dry-run prints all of this again"
         until, applies = time_of(plan["expires_at"]), typed(context, "apply", plan["id"])
-        if plan["refusals"]:
+        if plan.get("lacks"):  # an older server does not say it
+            yield f"you may not apply it, which takes {plan['lacks']}; who may, until {until}, types: {applies}"
+        elif plan["refusals"]:
             yield f"it would most likely fail half-way; to apply it all the same, until {until}: {applies}"
         else:
             yield f"apply just this, until {until}, with: {applies}"

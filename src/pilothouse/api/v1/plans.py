@@ -23,7 +23,7 @@ from pilothouse.http.audit import note_read
 from pilothouse.http.json_bodies import RELEASE, JsonLimits
 from pilothouse.http.requests import caller_of, service_of
 from pilothouse.services.identity.standing import Standing
-from pilothouse.services.releases.plans import Change, Plan, Plans
+from pilothouse.services.releases.plans import PERMISSIONS, Change, Plan, Plans
 from pilothouse.states import Action
 from pilothouse.store.operations import release_key
 from pilothouse.store.plans import ListedPlanRow
@@ -98,7 +98,8 @@ class PlanView(View):
     `deployed_revision`: what its changes are against; `to_revision`: the one that a rollback goes back to, else 0.
     `text`: the summary as `+3 ~2 -1 =14`. `hooks`: those that will run, in their order. `findings`: why it cannot be
     applied. `warnings`: what would be destroyed or taken over, or fail; `refusals`: those that the cluster's dry run
-    said. `operation_id`: of the operation that applies it; empty for none. `chart_digest`: SHA-256 of the chart's
+    said. `operation_id`: of the operation that applies it; empty for none. `lacks`: the right that the caller needs
+    to apply it and does not have; empty if it may. `chart_digest`: SHA-256 of the chart's
     archive; `source`, which callers who may see sources are told, and `verification`: where it came from and who
     signed it.
     """
@@ -132,6 +133,7 @@ class PlanView(View):
     findings: list[str]
     warnings: list[str]
     refusals: list[str]
+    lacks: str
 
 
 class ListedPlanView(View):
@@ -232,6 +234,7 @@ async def _shown(request: Request, plans: Plans, caller: Any, plan: Plan, *, sta
     if caller.may(READ_VALUES):  # who is shown masked ones has read none
         key = release_key(record.cluster_id, record.namespace, record.release_name)
         note_read(request, READ_VALUES, target=key, target_name=record.release_name, detail=f"plan {plan.row.id}")
+    permission = PERMISSIONS[record.action]
     fields = {
         **vars(plan.row),
         **vars(changes),
@@ -247,6 +250,8 @@ async def _shown(request: Request, plans: Plans, caller: Any, plan: Plan, *, sta
         "base_revision": record.base.revision,
         "deployed_revision": plan.comparison.base.deployed_revision,
         "to_revision": record.order.get("to_revision", 0),
+        # its address does not say where it is, which is how it will be judged
+        "lacks": "" if caller.at(None).may(permission) else permission,
     }
     text = await asyncio.to_thread(lambda: PlanView.model_validate(fields).model_dump_json())
     return Response(text, status_code=status, media_type="application/json")
