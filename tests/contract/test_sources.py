@@ -363,7 +363,7 @@ def test_where_nothing_answers_the_cause_and_the_time_tell_nothing(server: Runni
     began = time.monotonic()
     answer = add(server, body(repo, url="https://localhost:9"))
     assert_error(answer, *FAILED)
-    assert "cannot be reached as a chart source; the log of Pilothouse has the cause" in answer.text
+    assert "which of these is told of public addresses only, and otherwise in the log of Pilothouse" in answer.text
     assert time.monotonic() - began > 4.5
 
 

@@ -23,7 +23,7 @@ import aiohttp
 import yarl
 
 from pilothouse.errors import Busy, ClusterUnavailable, InvalidSource, SourceDenied, SourceUnavailable, SourceUntrusted
-from pilothouse.kubernetes.addresses import addresses_of, resolve
+from pilothouse.kubernetes.addresses import addresses_of, is_public, resolve
 from pilothouse.kubernetes.connector import describe_failure, new_session
 from pilothouse.kubernetes.resolver import LookUp
 from pilothouse.settings import SourceSettings
@@ -228,17 +228,23 @@ class Fetch:
         raise await self._unreachable(url, failure, began) from failure
 
     async def _unreachable(self, url: str, error: Exception, began: float) -> SourceUnavailable:
-        """Return the error: who names an address first must not learn from it what is there, nor from the time."""
+        """Return the error: who names an address first must not learn what is in our network, nor from the time.
+
+        Of public addresses everybody may learn it as well without us.
+        """
         reason = describe_failure(error)
         if "certificate is not trusted" in reason:
             hint = "send the authority that signed it as ca"
             return SourceUntrusted(f"{shown(url)} cannot be reached: {reason}; {hint}")
-        if self.origin.known and self.is_home(url):
+        _, host, port = authority(url)
+        reached = self._resolved.get((host, port), [])
+        if (self.origin.known and self.is_home(url)) or (reached and all(map(is_public, reached))):
             return SourceUnavailable(f"{shown(url)} cannot be reached: {reason}")
         await asyncio.sleep(max(0.0, began + self.settings.connect_seconds - time.monotonic()))
         return SourceUnavailable(
-            f"{shown(url)} cannot be reached as a chart source; the log of Pilothouse has the cause: ask whoever may "
-            "read it",
+            f"{shown(url)} cannot be reached as a chart source: nothing listens there, it did not answer in time, or "
+            "not as expected; which of these is told of public addresses only, and otherwise in the log of Pilothouse: "
+            "ask whoever may read it",
             detail=reason,
         )
 

@@ -168,6 +168,12 @@ def is_own(ip: Address) -> bool:
     return not _can_bind(_NOBODYS[ip.version], ip.version) or _sends_from(str(ip), ip.version)
 
 
+def is_public(address: str) -> bool:
+    """Return True if anybody on the internet may reach the IP address, so that nothing of a private network is told."""
+    ip = ipaddress.ip_address(address.split("%", maxsplit=1)[0])
+    return all(meant.is_global and not meant.is_multicast and not is_own(meant) for meant in _meanings(ip))
+
+
 def _can_bind(address: str, version: int) -> bool:
     try:
         with socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:  # noqa: PLR2004 - IP has two

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pilothouse.errors import ClusterUnavailable, InvalidSettings
 from pilothouse.kubernetes import addresses as rules
-from pilothouse.kubernetes.addresses import addresses_of
+from pilothouse.kubernetes.addresses import addresses_of, is_public
 from pilothouse.kubernetes.resolver import Resolver
 from pilothouse.settings import ClusterSettings
 
@@ -177,3 +177,27 @@ def test_the_setting_for_this_machine_counts_beside_a_list():
 def test_a_list_that_cannot_be_read_is_refused(allowed: str):
     with pytest.raises(InvalidSettings, match="PILOTHOUSE_CLUSTER__ALLOWED"):
         addresses_of(ClusterSettings(allowed=allowed))
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("8.8.8.8", True),
+        ("2606:4700:4700::1111", True),
+        ("64:ff9b::808:808", True),
+        ("10.0.0.1", False),
+        ("100.64.0.1", False),
+        ("127.0.0.1", False),
+        ("192.168.1.1", False),
+        ("169.254.169.254", False),
+        ("224.0.1.1", False),
+        ("::ffff:10.0.0.1", False),
+        ("64:ff9b::a00:1", False),
+        ("2002:a00:1::1", False),
+        ("fd00::1", False),
+        ("fe80::1%eth0", False),
+        ("::1", False),
+    ],
+)
+def test_a_public_address_is_one_that_everybody_may_reach(address: str, *, public: bool):
+    assert is_public(address) is public
