@@ -156,7 +156,7 @@ def test_a_folder_of_the_same_name_and_version_at_the_same_moment_is_never_deplo
 
 
 def test_a_chart_that_was_uploaded_for_all_is_not_replaced_by_a_folder(
-    server: RunningServer, typed: Typed, folder: Path
+    server: RunningServer, typed: Typed, folder: Path, helm_cli: HelmCommand
 ):
     done(typed("install", "same", "."))
     done(typed("chart", "upload", "."))
@@ -165,7 +165,15 @@ def test_a_chart_that_was_uploaded_for_all_is_not_replaced_by_a_folder(
     refused = typed("upgrade", "same", ".")
 
     assert refused.returncode == 1
-    assert "which somebody uploaded for all to use; raise the version in Chart.yaml" in refused.stderr
+    said = " ".join(refused.stderr.split())
+    assert "which somebody uploaded for all to use, and keeps one of each version" in said
+    [packs] = re.findall(r"'helm (package \. --version 0\.1\.0-mine)' and installed from (\S+)\.tgz", said)
+    helm_cli(*packs[0].replace(" . ", f" {folder} ").split(), "--destination", str(folder.parent))
+    done(typed("upgrade", "same", f"../{packs[1]}.tgz", "--dry-run"))
+    done(typed("upgrade", "same", f"../{packs[1]}.tgz"))
+    assert "# mine" in done(typed("get", "manifest", "same"))
+    done(typed("upgrade", "same", f"{folder.name}@0.1.0"))
+    assert "# mine" not in done(typed("get", "manifest", "same"))
     done(typed("chart", "upload", ".", "--override"))
     done(typed("upgrade", "same", f"{folder.name}@0.1.0"))
     assert "# mine" in done(typed("get", "manifest", "same"))

@@ -119,11 +119,7 @@ def _upload_once(context: typer.Context, path: "Path", *, version: str) -> dict[
             _add_provenance(context, packed, provenance)
         return {"id": same["id"], "digest": digest}
     if any(row["source"] != SOURCE for row in found):
-        raise InvalidRequest(
-            f"{path}: the project has another chart {packed.name} {packed.version}, which somebody uploaded for all to "
-            f"use; raise the version in Chart.yaml, or type 'pilothouse chart upload --override {path}', which "
-            "replaces it for all"
-        )
+        raise InvalidRequest(_told_apart(path, packed))
     parameters = {"override": bool(found), "skip_lint": True, "source": SOURCE}
     row, _ = client_of(context).send_chart(
         "POST",
@@ -156,6 +152,22 @@ def _add_provenance(context: typer.Context, packed: "PackedChart", provenance: s
         return  # the archive may do without
     for one in told:
         echo(one, err=True)
+
+
+def _told_apart(path: "Path", packed: "PackedChart") -> str:
+    """Return what can be done with a chart on this machine whose version the project has in another form."""
+    import shlex
+
+    own = f"{packed.version.partition('+')[0]}-mine"
+    where, pack = shlex.quote(str(path)), ""
+    if path.is_dir():
+        pack = f", or packed with 'helm package {where} --version {own}' and installed from {packed.name}-{own}.tgz"
+    return (
+        f"{path}: the project has another chart {packed.name} {packed.version}, which somebody uploaded for all to "
+        f"use, and keeps one of each version. Give yours a version of its own: in Chart.yaml{pack}. Or name the "
+        f"project's, {packed.name}@{packed.version}. Or replace that, for everybody, with 'pilothouse chart upload "
+        f"--override {where}'"
+    )
 
 
 def _versions(context: typer.Context, **wanted: str) -> list[dict[str, Any]]:
