@@ -177,7 +177,7 @@ def test_a_chart_that_was_uploaded_for_all_is_not_replaced_by_a_folder(
     done(typed("chart", "upload", ".", "--override"))
     done(typed("upgrade", "same", f"{folder.name}@0.1.0"))
     assert "# mine" in done(typed("get", "manifest", "same"))
-    [row] = server.send("GET", f"/api/v1/charts?name={folder.name}").json()
+    [row] = server.send("GET", f"/api/v1/charts?name={folder.name}&version=0.1.0").json()
     assert row["source"] == ""
 
 
