@@ -35,7 +35,6 @@ from pilothouse.store.cluster_watches import Freshness
 from pilothouse.store.clusters import ClusterName
 from pilothouse.store.database import Database, Transaction, retry_conflicts
 from pilothouse.store.registrations import list_registrations
-from pilothouse.store.releases import UnreadableSecrets
 
 _NAMED_SECRETS = 20
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,126}[a-z0-9])?")
@@ -56,7 +55,7 @@ class ClusterIndex:
     """Age of the release index of a cluster, and its Secrets that could not be decoded."""
 
     freshness: Freshness
-    unreadable: UnreadableSecrets
+    unreadable: releases.UnreadableSecrets
 
 
 @dataclass(frozen=True)
@@ -273,7 +272,7 @@ class Clusters:
         async with self._database.autocommit() as connection:
             found = await releases.list_indexes(connection, project_id=caller.project_id)
         return {
-            one.cluster.id: ClusterIndex(one.freshness, UnreadableSecrets(unreadable, []))
+            one.cluster.id: ClusterIndex(one.freshness, releases.UnreadableSecrets(unreadable, []))
             for one, unreadable in found
             if caller.at(one.cluster.id).may("cce:cluster:get")
         }
