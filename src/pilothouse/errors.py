@@ -34,11 +34,15 @@ class Forbidden(PilothouseError):
 
 
 class NotPermitted(Forbidden):
-    """The caller's roles do not allow this; ``action`` is the missing permission."""
+    """The caller's roles do not allow this; ``action`` is the missing permission.
+
+    ``place``: cluster, namespace and name of the release that it is about, if that is known.
+    """
 
     def __init__(self, message: str, *, action: str) -> None:
         super().__init__(message)
         self.action = action
+        self.place: tuple[str, str, str] | None = None
 
 
 class NotFound(PilothouseError):

@@ -204,6 +204,19 @@ def test_what_a_role_does_not_allow_is_there(watched: RunningServer):
     assert (denied["action"], denied["target_name"]) == ("cce:release:delete", "kept")
 
 
+def test_a_refused_cancel_names_the_release_of_the_operation(watched: RunningServer, namespace: str):
+    person = add_person(watched, "readonly")
+    chart = watched.upload(config_map_chart("cancelled", "1.0.0")).json()["id"]
+    made = watched.create(chart_id=chart, namespace=namespace, name="cancelled", version="1.0.0", values={})
+    operation = made.headers["x-operation-id"]
+    assert person.server.send("POST", f"/api/v1/operations/{operation}/cancel").status_code == 403
+
+    [denied] = find(watched, f"?user={person.id}&outcome=denied&namespace={namespace}&cluster={watched.cluster_id}")
+
+    assert denied["target"] == f"{watched.cluster_id}/{namespace}/cancelled"
+    watched.wait_until_final(namespace, "cancelled")
+
+
 def test_a_cluster_is_found_by_any_of_its_names_and_when_it_is_gone(watched: RunningServer, kubeconfig: str):
     person = add_person(watched, "readonly")
     made = watched.send("POST", "/api/v1/clusters", json_body={"name": "removed", "kubeconfig": kubeconfig})

@@ -17,7 +17,7 @@ from tests.contract.test_policies import attach, statement
 from tests.support.charts import build_chart, config_map_chart, config_map_template, hook_job_template
 from tests.support.plans import MOVED, Planned, uploaded
 from tests.support.releases import HelmCommand, OneRelease
-from tests.support.servers import RunningServer
+from tests.support.servers import RunningServer, wait_for
 from tests.support.users import add_person
 from tests.support.wire import assert_error
 from tools.localcluster.cluster import RunningCluster
@@ -407,6 +407,9 @@ def test_who_may_not_apply_a_plan_is_told_so(release: Planned):
     plan = re.search(r"types: (pilothouse apply (\S+))", shown.stdout)
     assert plan is not None, shown.stdout
     assert viewer.command("apply", plan[2]).returncode == 1
+    query = f"outcome=denied&namespace={release.namespace}&cluster={release.server.cluster_id}"
+    told = wait_for(lambda: release.server.send("GET", f"/api/v1/audit?{query}").json(), seconds=20) or []
+    assert [(row["action"], row["target_name"]) for row in told] == [("cce:release:create", "web")]
     assert viewer.send("GET", f"/api/v1/plans/{plan[2]}").json()["lacks"] == "cce:release:create"
     assert release.server.send("GET", f"/api/v1/plans/{plan[2]}").json()["lacks"] == ""
 

@@ -41,7 +41,7 @@ def note_denial(request: Request, error: Exception, *, place: tuple[str, str, st
     """
     if not isinstance(error, NotPermitted) or "caller" not in request.scope["state"]:
         return
-    target, name = _named(request, error.action, place)
+    target, name = _named(request, error.action, place or error.place)
     service_of(request, Audit).note(
         caller_of(request),
         error.action,

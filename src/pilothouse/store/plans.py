@@ -42,6 +42,16 @@ class PlanRow(NewPlan):
 
 
 @dataclass(frozen=True)
+class PlannedDeed:
+    """What a plan does, and to which release."""
+
+    action: str
+    cluster_id: str
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True)
 class ListedPlanRow:
     """A plan as a list has it; ``namespace`` and ``release_name`` are empty if a version before has kept it."""
 
@@ -88,11 +98,11 @@ async def find(tx: Transaction, plan_id: str, *, project_id: str, whole: bool) -
     return PlanRow(**{"comparison_sealed": None, **row}) if row is not None else None
 
 
-async def find_action(tx: Transaction, plan_id: str, *, project_id: str) -> str | None:
+async def find_deed(tx: Transaction, plan_id: str, *, project_id: str) -> PlannedDeed | None:
     """Return what applying the plan does; None if the project has none of that id."""
     wanted = {"wanted_id": plan_id, "of_project": project_id}
-    action: str | None = (await tx.execute(_FIND_ACTION, wanted)).scalar_one_or_none()
-    return action
+    row = (await tx.execute(_FIND_DEED, wanted)).one_or_none()
+    return PlannedDeed(*row) if row is not None else None
 
 
 async def list_open(tx: Transaction, *, project_id: str, limit: int) -> list[ListedPlanRow]:
@@ -149,7 +159,7 @@ _FIND = (
     .where(*_WANTED)
 )
 _FIND_WHOLE = _FIND.add_columns(plans.c.comparison_sealed)
-_FIND_ACTION = select(plans.c.action).where(*_WANTED)
+_FIND_DEED = select(plans.c.action, plans.c.cluster_id, plans.c.namespace, plans.c.release_name).where(*_WANTED)
 _LATER = operations.alias("later")
 _MOVED = (
     select(_LATER.c.id)

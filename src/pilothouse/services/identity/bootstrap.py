@@ -84,6 +84,14 @@ class Caller:
         """
         self._require(action, possibly=False)
 
+    def require_of(self, action: str, *, cluster_id: str, namespace: str, name: str) -> None:
+        """Do the same for a release that an id of something else leads to; the refusal names it, for the audit."""
+        try:
+            self.require(action)
+        except NotPermitted as error:
+            error.place = (cluster_id, namespace, name)
+            raise
+
     def require_somewhere(self, action: str) -> None:
         """Do the same before it is known where: what is not known counts in the caller's favour."""
         self._require(action, possibly=True)

@@ -116,5 +116,6 @@ async def _find(tx: Transaction, caller: Caller, operation_id: str) -> Operation
     if row is None or row.project_id != caller.project_id:
         raise NotFound(f"operation {operation_id!r} does not exist in this project")
     caller = caller.at(row.cluster_id, row.namespace)
-    caller.require(_PERMISSIONS.get(row.action, f"cce:release:{row.action}"))
+    permission = _PERMISSIONS.get(row.action, f"cce:release:{row.action}")
+    caller.require_of(permission, cluster_id=row.cluster_id, namespace=row.namespace, name=row.release_name)
     return row
