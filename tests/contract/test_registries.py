@@ -153,6 +153,18 @@ BAD: dict[str, tuple[Reply, Reply, tuple[int, str], str]] = {
     ),
     "another layer": (manifest(), Reply(b"x" * len(ARCHIVE)), INVALID, "the registry serves"),
     "an endless layer": (manifest(), Reply(b"x" * 65536, endless=True), INVALID, "answers with more than 65536 bytes"),
+    "an endless manifest": (
+        Reply(b"x" * 65536, headers={"Content-Type": MANIFEST}, endless=True),
+        Reply(),
+        INVALID,
+        "answers with more than",
+    ),
+    "a blob without encryption": (
+        manifest(),
+        Reply(status=307, headers={"Location": "http://localhost/blob?sig=secret-signature"}),
+        INVALID,
+        "redirects to http://localhost/blob, which is not encrypted",
+    ),
     "busy": (Reply(status=429, headers={"Retry-After": "9"}), Reply(), BUSY, "retry in 9 s"),
     "401 for ever": (
         Reply(status=401, headers={"WWW-Authenticate": 'Basic realm="x"'}),

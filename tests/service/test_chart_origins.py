@@ -180,6 +180,45 @@ async def test_what_nothing_was_made_from_is_forgotten_with_its_archive(place: P
     assert await place.pull(1) != first
 
 
+async def test_what_is_newer_is_found_by_reading_each_version_a_few_times(place: Place):
+    """With all of them pulled, and only an old one signed, in a project that takes verified charts only."""
+    number, project = 300, place.caller.project_id
+    given = {"source": place.source, "project": project, "number": number}
+    read = text("SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) FROM pg_stat_xact_user_tables")
+    async with place.database.transaction() as tx:
+        for statement in (
+            """INSERT INTO source_versions (source_id, name, version, order_key)
+              SELECT :source, 'tools', i || '.0.0', lpad(i::text, 6, '0') || '~'
+              FROM generate_series(1, CAST(:number AS int)) i""",
+            """INSERT INTO chart_archives (digest, content, size)
+              SELECT md5(i || :source), 'x', 1 FROM generate_series(1, CAST(:number AS int)) i""",
+            """INSERT INTO charts (id, project_id, source_id, name, version, digest, description, icon_url, instruction,
+                values_json, source, visible)
+              SELECT i || :source, :project, :source, 'tools', i || '.0.0', md5(i || :source), '', '', '', '{}', 'x',
+                true
+              FROM generate_series(1, CAST(:number AS int)) i""",
+            "INSERT INTO project_trust (project_id, verified_only, trusted) VALUES (:project, true, '{A1}')",
+            """INSERT INTO chart_verifications (project_id, digest, kind, fingerprint, signing_key, signed_digest)
+              VALUES (:project, md5('20' || :source), 'pgp', 'A1', 'A1', '')""",
+        ):
+            names = {name: value for name, value in given.items() if f":{name}" in statement}
+            await tx.execute(text(statement), names)
+        await chart_origins.renew(tx, place.source)
+    async with place.database.autocommit() as connection:
+        await connection.execute(text("ANALYZE"))
+    for renewing in ("project", "source"):
+        async with place.database.transaction() as tx:
+            await tx.execute(text("UPDATE chart_origins SET newer_version = 'x'"))
+            before = (await tx.execute(read)).scalar_one()
+            if renewing == "project":
+                await chart_origins.renew_all(tx, project)
+            else:
+                await chart_origins.renew(tx, place.source)
+            assert (await tx.execute(read)).scalar_one() - before < 20 * number
+            query = "SELECT newer_version, count(*) FROM chart_origins GROUP BY 1 ORDER BY 1"
+            assert (await tx.execute(text(query))).all() == [("", number - 19), ("20.0.0", 19)]
+
+
 async def test_where_a_chart_came_from_is_kept_as_long_as_something_is_made_of_it(place: Place):
     first, unused = await place.pull(1), await place.pull(2)
     await place.install(first, 1)

@@ -117,24 +117,32 @@ _UNVERIFIED = """(
 def _renewing(which: str) -> TextClause:
     """Build the statement: the newest stable one, as Helm takes it, whether it is deprecated or not.
 
-    One that was refused, or would be, hides none before it.
+    One that was refused, or would be, hides none before it. The newest is the same for all that is older, so it is
+    looked for once for each chart, and not for each version that was pulled.
     """
     return text(f"""
-UPDATE chart_origins o SET newer_version = now.version, newer_deprecated = now.deprecated
-FROM (
-  SELECT known.chart_id, coalesce(newest.version, '') AS version, coalesce(newest.deprecated, false) AS deprecated
-  FROM chart_origins known JOIN chart_sources s ON s.id = known.source_id LEFT JOIN LATERAL (
-    SELECT v.version, v.deprecated FROM source_versions v
-    WHERE v.source_id = known.source_id AND v.name = known.name AND v.order_key > known.order_key AND NOT v.is_gone
+WITH pulled AS MATERIALIZED (
+  SELECT known.source_id, known.name, min(known.order_key) AS oldest
+  FROM chart_origins known JOIN chart_sources s ON s.id = known.source_id WHERE {which}
+  GROUP BY known.source_id, known.name
+), now AS MATERIALIZED (
+  SELECT pulled.*, newest.order_key, newest.version, newest.deprecated
+  FROM pulled JOIN chart_sources s ON s.id = pulled.source_id LEFT JOIN LATERAL (
+    SELECT v.order_key, v.version, v.deprecated FROM source_versions v
+    WHERE v.source_id = pulled.source_id AND v.name = pulled.name AND v.order_key > pulled.oldest AND NOT v.is_gone
       AND right(v.order_key, 1) = '~' AND NOT EXISTS (
         SELECT FROM refused_versions r
         WHERE (r.source_id, r.name, r.version, r.digest) = (v.source_id, v.name, v.version, v.digest)
       ) AND NOT {_UNVERIFIED}
     ORDER BY v.order_key DESC, v.version LIMIT 1
   ) newest ON true
-  WHERE {which}
-) now
-WHERE o.chart_id = now.chart_id AND (o.newer_version, o.newer_deprecated) <> (now.version, now.deprecated)
+), renewed AS (
+  SELECT o.chart_id, CASE WHEN now.order_key > o.order_key THEN now.version ELSE '' END AS version,
+    coalesce(now.order_key > o.order_key AND now.deprecated, false) AS deprecated
+  FROM chart_origins o JOIN now ON (now.source_id, now.name) = (o.source_id, o.name)
+)
+UPDATE chart_origins o SET newer_version = renewed.version, newer_deprecated = renewed.deprecated FROM renewed
+WHERE o.chart_id = renewed.chart_id AND (o.newer_version, o.newer_deprecated) <> (renewed.version, renewed.deprecated)
 """)  # noqa: S608  # what is put in are conditions of our own
 
 
