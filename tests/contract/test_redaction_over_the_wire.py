@@ -20,6 +20,7 @@ from lightkube.resources.core_v1 import Secret
 
 from pilothouse.auth.key_file import read_keys
 from pilothouse.store.sealed import SUFFIX
+from tests.support.chart_sources import Reply, repository
 from tests.support.charts import build_chart, config_map_template
 from tests.support.servers import RunningServer, open_folder, run_server
 from tests.support.tokens import ask, login, send, token_of
@@ -188,6 +189,42 @@ def drive_clusters(server: RunningServer, left: Left, *, kubeconfig: str, word: 
     left.answer(server.send("GET", f"/api/v1/clusters/{server.cluster_id}/probe"))
 
 
+def drive_sources(server: RunningServer, left: Left, *, word: str) -> None:
+    """Sources of both kinds whose password is taken, refused, sent back, or given again."""
+    given = {"username": "reader", "password": word}
+    bad = [
+        Reply(status=401, headers={"WWW-Authenticate": f'Basic realm="{word}"'}),
+        Reply(status=302, headers={"Location": f"https://169.254.169.254/?password={word}"}),
+        Reply(f"apiVersion: v1\nentries: [{word}".encode()),
+        Reply(word.encode(), headers={"Content-Type": "application/json"}),
+        Reply(f'{{"errors": [{{"message": "{word}"}}]}}'.encode(), status=503),
+    ]
+    with repository() as serving:
+        for kind, good in (("http", b"apiVersion: v1\nentries: {}\n"), ("oci", b'{"repositories": []}')):
+            url = serving.url if kind == "http" else serving.url.replace("https", "oci")
+            name = f"leaky-{kind}"
+            body = {"name": name, "kind": kind, "url": url, "ca": serving.ca, "credentials": given, "sync_seconds": 0}
+            path = f"/api/v1/sources/{name}"
+
+            def answer_by(reply: Reply) -> None:
+                serving.answers = lambda _request: reply
+
+            for reply in bad:
+                answer_by(reply)
+                assert left.answer(server.send("POST", "/api/v1/sources", json_body=body)).status_code >= 400
+            answer_by(Reply(good))
+            assert left.answer(server.send("POST", "/api/v1/sources", json_body=body)).status_code == 201
+            for reply in bad:
+                answer_by(reply)
+                left.answer(server.send("POST", f"{path}/sync"))
+                left.answer(server.send("PATCH", path, json_body={"credentials": given}))
+                left.answer(server.send("GET", f"{path}/charts/web/1.0.0"))
+                left.answer(server.send("GET", path))
+            left.answer(server.send("PATCH", path, json_body={"credentials": {"username": word[:5], "password": 5}}))
+            left.answer(server.send("GET", f"/api/v1/audit?target={name}"))
+            left.texts.append(("source show", server.command("source", "show", name).stdout))
+
+
 def test_no_secret_leaves(
     debug_server: RunningServer, namespace: str, secret_in_cluster: tuple[str, str], kubeconfig: str
 ):
@@ -198,10 +235,12 @@ def test_no_secret_leaves(
         "a password": marker("password"),
         "a kubeconfig's token": marker("kubetoken"),
         "data of a Secret": secret_data,
+        "a source's password": marker("sourcepassword"),
     }
     drive_releases(server, left, namespace=namespace, word=planted["a value"], looks=name)
     token = drive_identity(server, left, password=planted["a password"])
     drive_clusters(server, left, kubeconfig=kubeconfig, word=planted["a kubeconfig's token"])
+    drive_sources(server, left, word=planted["a source's password"])
     for words in (
         ("cluster", "list"),
         ("chart", "list"),
