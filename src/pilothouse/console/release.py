@@ -3,9 +3,10 @@
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
-from functools import partial
+from hashlib import sha256
 from itertools import islice
 from typing import Any, Final, TypeVar, get_args
+from urllib.parse import quote, urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,9 +15,9 @@ from starlette.routing import Route
 from pilothouse.auth.policy import READ_VALUES
 from pilothouse.chart_archive.yaml_text import dump_yaml
 from pilothouse.console.rendering import is_partial, page, refusal
-from pilothouse.console.requests import caller_of, not_one_of, wrong
+from pilothouse.console.requests import caller_of, here, not_one_of, wrong
 from pilothouse.console.texts import gettext
-from pilothouse.errors import PilothouseError
+from pilothouse.errors import Forbidden, NotAuthenticated, NotFound, PilothouseError
 from pilothouse.http.audit import note_read
 from pilothouse.http.errors import Refusal
 from pilothouse.http.requests import service_of
@@ -28,8 +29,6 @@ from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import Standing
 from pilothouse.services.operations.read import Operations
 from pilothouse.services.releases.details import ReleaseDetail, ReleaseDetails, ReleaseRef
-from pilothouse.services.releases.differences import ReleaseDifferences, RevisionDiff
-from pilothouse.services.releases.drift_reads import ReleaseDrifts
 from pilothouse.services.releases.parts import Layer, ReleaseParts
 from pilothouse.services.releases.plan_changes import ValueOrigin, find_origins
 from pilothouse.services.releases.tree import ReleaseTrees
@@ -46,6 +45,11 @@ _OPERATIONS: Final = 30
 #: Values with their origin on one page.
 MOST_LEAVES: Final = 500
 _LARGEST_REVISION: Final = 2**31
+#: What of a page comes anew that is about more than what the release is now: its head alone.
+_HEAD: Final = "/head"
+#: In the query, by a stamp: which state of the release a page shows already.
+_SEEN: Final = "seen"
+_LONGEST_STAMP: Final = 64
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ async def look(
     before = caller_of(request)
     place = await service_of(request, ReleaseDetails).locate(before, place_of(request))
     found = await at(before, place)
-    caller = await _recheck_and_note(request, place, part, right)
+    caller = await recheck_and_note(request, place, part, right)
     for each in {right, READ_VALUES}:
         if before.may(each):
             caller.require(each)
@@ -97,13 +101,83 @@ async def look(
 
 
 async def show_page(
-    request: Request, template: str, *, tab: str, refused: Refusal | None = None, **more: Any
+    request: Request, template: str, *, tab: str, refused: Refusal | None = None, follows: str = _HEAD, **more: Any
 ) -> Response:
-    """Return a page of the release, with its head."""
+    """Return a page of the release, with its head; ``follows``: what of it comes anew by itself when the release moves.
+
+    To a script that has seen the page it is the head and the part below it.
+    """
     detail = more.pop("detail", None) or await show_head(request)
-    locked = detail.underway is None and detail.elsewhere is None and detail.release.status in UNSETTLED
-    shown = {"detail": detail, "release": detail.release, "tab": tab, "locked": locked, **more}
+    layout = "release_live.html" if _is_shown_again(request) else "release_page.html"
+    shown = {"tab": tab, "layout": layout, **_head(request, detail, follows), **more}
     return await page(request, template, refused=refused, **shown)
+
+
+def _is_shown_again(request: Request) -> bool:
+    """Return True if a script asks for what has become of a page that it shows."""
+    return is_partial(request) and _SEEN in request.query_params
+
+
+def _head(request: Request, detail: ReleaseDetail, follows: str, *, stale: str = "", seen: str = "") -> dict[str, Any]:
+    """Return what the head shows; ``stale``: why what is below it could not be read again, as it was ``seen``."""
+    locked = detail.underway is None and detail.elsewhere is None and detail.release.status in UNSETTLED
+    stamp = seen or _stamp(detail)
+    return {
+        "detail": detail,
+        "release": detail.release,
+        "locked": locked,
+        "stamp": stamp,
+        "stale": stale,
+        "live": _live_path(request, follows, stamp),
+    }
+
+
+def _stamp(detail: ReleaseDetail) -> str:
+    """Return a text that is another one as soon as the release has moved."""
+    release, underway, elsewhere = detail.release, detail.underway, detail.elsewhere
+    known: list[Any] = [release.revision, release.status, release.created_at]
+    known += [underway.operation_id, underway.state] if underway is not None else [None, None]
+    known += [elsewhere.operation_id, elsewhere.state] if elsewhere is not None else [None, None]
+    known += [detail.changed_by.operation_id if detail.changed_by is not None else None]
+    return sha256(repr(known).encode()).hexdigest()[:16]
+
+
+def _live_path(request: Request, follows: str, stamp: str) -> str:
+    """Return the address, below the release's, of what of a page comes anew."""
+    shown = [] if follows == _HEAD else request.query_params.multi_items()
+    return f"{follows}/live?{urlencode([*((name, value) for name, value in shown if name != _SEEN), (_SEEN, stamp)])}"
+
+
+def _follow(show: Callable[[Request], Awaitable[Response]] | None, follows: str) -> Callable[..., Awaitable[Response]]:
+    """Return what tells a page that is open what has become of the release: its head, and if it moved the rest too.
+
+    What cannot be read now stays as it was shown, with the reason, and is asked for again.
+    """
+
+    async def follow(request: Request) -> Response:
+        seen = request.query_params.get(_SEEN, "")[:_LONGEST_STAMP]
+        try:
+            detail = await show_head(request)
+        except NotFound:
+            live = f"{here(caller_of(request))}{_place_path(request)}{_live_path(request, follows, 'gone')}"
+            return await page(request, "release_gone.html", place=place_of(request), live=live)
+        stale = ""
+        if show is not None and seen != _stamp(detail):
+            try:
+                return await show(request)
+            except (NotAuthenticated, Forbidden):
+                raise
+            except PilothouseError as error:
+                stale = refusal(request, error).text
+        told = _head(request, detail, follows, stale=stale, seen=seen if stale else "")
+        return await page(request, "release_now.html", **told)
+
+    return follow
+
+
+def _place_path(request: Request) -> str:
+    place = place_of(request)
+    return "/releases/" + "/".join(quote(one, safe="") for one in (place.cluster, place.namespace, place.name))
 
 
 async def show_release(request: Request) -> Response:
@@ -130,6 +204,7 @@ async def show_release(request: Request) -> Response:
         request,
         "release.html",
         tab="overview",
+        follows="",
         detail=detail,
         operations=rows,
         failed=failed,
@@ -162,11 +237,14 @@ async def _part(request: Request, part: str, **more: Any) -> Response:
             origins = await _leaves(request, caller, stored)
         revision = stored.revision
     except PilothouseError as error:
+        if _is_shown_again(request):
+            raise
         refused = refusal(request, error)
     return await show_page(
         request,
         f"release_{part}.html",
         tab=part,
+        follows=f"/{part}",
         detail=detail,
         text=text,
         origins=origins,
@@ -206,10 +284,11 @@ async def read_revision_of(request: Request, revision: int | None, *, part: str)
     details = service_of(request, ReleaseDetails)
     place = await details.locate(caller_of(request), place_of(request))
     stored = await details.read_stored(place, revision)
-    return await _recheck_and_note(request, place, part), stored
+    return await recheck_and_note(request, place, part), stored
 
 
-async def _recheck_and_note(request: Request, place: ReleaseRef, part: str, right: str = READ_VALUES) -> Caller:
+async def recheck_and_note(request: Request, place: ReleaseRef, part: str, right: str = READ_VALUES) -> Caller:
+    """Return the caller as it is after the cluster has answered, and note for the audit what it is shown."""
     caller = await service_of(request, Standing).require(caller_of(request), "cce:release:get")
     if caller.may(right):  # who is shown masked values has read none
         key = release_key(place.cluster, place.namespace, place.name)
@@ -235,49 +314,20 @@ async def show_resources(request: Request) -> Response:
 async def show_history(request: Request) -> Response:
     """List the revisions that Helm keeps, with who wrote each, and why."""
     items = await look(request, service_of(request, ReleaseDetails).show_history, part="history")
-    return await show_page(request, "release_history.html", tab="history", items=items)
-
-
-async def show_diff(request: Request) -> Response:
-    """Compare two revisions, or one with what the cluster has, object by object."""
-    diff: Any = None
-    refused = None
-    try:
-        if request.query_params.get("to", "") == "live":
-            diff = await _compare_live(request)
-        else:
-            diff = await compare(request, old=revision_of(request, "from"), new=revision_of(request, "to"))
-    except PilothouseError as error:
-        refused = refusal(request, error)
-    return await show_page(request, "release_diff.html", tab="history", refused=refused, diff=diff)
-
-
-async def _compare_live(request: Request) -> dict[str, Any]:
-    revision = revision_of(request, "from")
-    found = await look(request, partial(service_of(request, ReleaseDrifts).read, revision=revision), part="drift")
-    return {"from_revision": found.revision, "to_revision": None, "summary": found.summary, **vars(found)}
-
-
-async def compare(request: Request, *, old: int | None, new: int | None, is_gone: bool = False) -> RevisionDiff:
-    """Return what differs between two revisions; None is the one before the other, or the newest.
-
-    ``is_gone``: the objects of the old one are not in the cluster any more.
-    """
-    caller, differences = caller_of(request), service_of(request, ReleaseDifferences)
-    place = await service_of(request, ReleaseDetails).locate(caller, place_of(request))
-    before, after = await differences.read(caller, place, from_revision=old, to_revision=new)
-    if is_gone:
-        before = replace(before, manifest="")
-    return await differences.compare(await _recheck_and_note(request, place, "diff"), before, after)
+    return await show_page(request, "release_history.html", tab="history", follows="/history", items=items)
 
 
 PREFIX: Final = "/releases/{cluster}/{namespace}/{name}"
 ROUTES: Final = [
     Route(PREFIX, show_release, methods=["GET"]),
+    Route(f"{PREFIX}/live", _follow(show_release, ""), methods=["GET"]),
+    Route(f"{PREFIX}{_HEAD}/live", _follow(None, _HEAD), methods=["GET"]),
     Route(f"{PREFIX}/resources", show_resources, methods=["GET"]),
     Route(f"{PREFIX}/resources/live", show_resources, methods=["GET"]),
     Route(f"{PREFIX}/values", show_values, methods=["GET"]),
+    Route(f"{PREFIX}/values/live", _follow(show_values, "/values"), methods=["GET"]),
     Route(f"{PREFIX}/manifest", show_manifest, methods=["GET"]),
+    Route(f"{PREFIX}/manifest/live", _follow(show_manifest, "/manifest"), methods=["GET"]),
     Route(f"{PREFIX}/history", show_history, methods=["GET"]),
-    Route(f"{PREFIX}/diff", show_diff, methods=["GET"]),
+    Route(f"{PREFIX}/history/live", _follow(show_history, "/history"), methods=["GET"]),
 ]

@@ -13,10 +13,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from pilothouse.console.comparisons import compare
 from pilothouse.console.faults import tell
 from pilothouse.console.forms import Fields, require_typed_name
 from pilothouse.console.plans import plan_path
-from pilothouse.console.release import PREFIX, compare, place_of, read_revision, show_head, show_page
+from pilothouse.console.release import PREFIX, place_of, read_revision, show_head, show_page
 from pilothouse.console.rendering import is_partial, refusal
 from pilothouse.console.requests import caller_of, here, key_of, new_once, read_form, see_other, wrong
 from pilothouse.console.texts import gettext
