@@ -10,6 +10,8 @@ from tests.support.releases import HelmCommand, OneRelease
 from tests.support.servers import RunningServer
 from tests.support.users import PASSWORD, add_person
 
+MINUS = "\N{MINUS SIGN}"
+
 
 def test_any_two_revisions_are_compared_with_their_values_and_notes(  # noqa: PLR0917 (fixtures)
     person: Visit, browser: Browser, server: RunningServer, namespace: str, helm_cli: HelmCommand,
@@ -22,17 +24,17 @@ def test_any_two_revisions_are_compared_with_their_values_and_notes(  # noqa: PL
         release.settled()
     page = person.page
     person.open_release(namespace, "shop", "/history")
-    page.get_by_label("Compare", exact=True).select_option("2")
+    page.locator("select[name=from]").select_option("2")
     page.get_by_role("button", name="Show").click()
     values, notes = (page.locator(".card", has=page.get_by_role("heading", name=name)) for name in ("Values", "Notes"))
     expect(values.locator(".titles")).to_have_text(re.compile(r"^\s*Revision 2\s*Revision 3\s*$"))
-    expect(values.locator("tr.changed .was")).to_have_text("− text: a second text")
-    expect(values.locator("tr.changed .is")).to_have_text("+ text: a third text")
-    expect(notes.locator("tr.changed .was")).to_have_text("− Say a second text")
+    expect(values.locator("tr.changed .was")).to_have_text(f'{MINUS} text: "a second text"')
+    expect(values.locator("tr.changed .is")).to_have_text('+ text: "a third text"')
+    expect(notes.locator("tr.changed .was")).to_have_text(f"{MINUS} Say a second text")
     expect(notes.locator("tr.changed .is")).to_have_text("+ Say a third text")
     person.inspect("diff-with-notes")
     person.open_release(namespace, "shop", "/diff?from=1&to=3")
-    expect(values.locator("tr.added .is")).to_have_text("+ text: a third text")
+    expect(values.locator("tr.added .is")).to_have_text('+ text: "a third text"')
     person.open_release(namespace, "shop", "/diff?from=3&to=3")
     expect(values).to_contain_text("They are the same.")
     expect(notes).to_contain_text("They are the same.")

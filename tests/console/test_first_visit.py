@@ -145,7 +145,7 @@ def test_from_a_row_of_the_audit_it_is_two_steps_to_what_was_changed(  # noqa: P
     assert "/plans/" in page.url
     page.go_back()
     page.get_by_role("link", name="Revision 1 compared with 2").click()
-    expect(page.get_by_role("heading", level=2)).to_contain_text("From revision 1 to 2")
+    expect(page.get_by_role("heading", level=2).first).to_contain_text("From revision 1 to 2")
     page.goto(f"{person.home}/audit?target={server.cluster_id}/{namespace}/traced")
     rows.nth(0).get_by_role("link", name="operation").click()
     expect(page.get_by_role("link", name="The plan that was applied")).to_have_count(0)

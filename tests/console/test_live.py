@@ -25,6 +25,7 @@ def test_open_pages_of_a_release_tell_what_another_person_and_the_command_line_d
         tabs[part].goto(f"{person.home}/releases/test/{namespace}/shop{part}")
         tabs[part].evaluate("window.same = true")
         expect(tabs[part].locator("main .lead").first).to_contain_text("revision 1")
+    tabs["/change"].evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
     tabs["/change"].get_by_label("Description").fill("what is typed stays")
 
     colleague = add_person(server, "te_admin")
@@ -45,8 +46,8 @@ def test_open_pages_of_a_release_tell_what_another_person_and_the_command_line_d
         expect(tab.locator("main .lead").first).to_contain_text("revision 3", timeout=30_000)
         expect(tab.get_by_text("Upgrade is")).to_have_count(0, timeout=30_000)
     expect(tabs["/history"].locator("tbody tr")).to_have_count(3)
-    expect(tabs["/values"].locator("h2")).to_have_text("Values of revision 3")
-    expect(tabs["/manifest"].locator("h2")).to_have_text("Rendered objects of revision 3")
+    expect(tabs["/values"].locator("main h2")).to_have_text("Values of revision 3")
+    expect(tabs["/manifest"].locator("main h2")).to_have_text("Rendered objects of revision 3")
     expect(tabs["/change"].get_by_label("Description")).to_have_value("what is typed stays")
 
     done = server.command("uninstall", "shop", "-n", namespace, "--cluster", "test")

@@ -236,6 +236,13 @@ def test_a_failure_says_why_on_the_first_screen_and_readers_in_the_history(
     assert box is not None
     assert box["y"] + box["height"] < WIDE[1]
     expect(page.locator(".blocking").first).to_contain_text("Deployment fails-web")
+    evidence, place = page.locator(".evidence").last, f"{page.url}#evidence-1"
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    evidence.get_by_role("button", name="Copy the link").click()
+    expect(evidence.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == place
+    evidence.get_by_role("link", name="Link to this").click()
+    expect(page).to_have_url(place)
     page.get_by_role("link", name="To the release").click()
     expect(page.locator(".card.bad")).to_contain_text("The last operation failed")
     reader = add_person(server, "readonly")
@@ -305,6 +312,9 @@ def test_a_lock_of_another_program_is_named_and_lifted(
     page.get_by_role("button", name="Unlock").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Failed")
     expect(page.locator("main")).to_contain_text("its node is gone")
+    page.go_back()
+    expect(page.locator("main")).to_contain_text("there is nothing to unlock")
+    assert release.statuses() == ["deployed", "failed"]
 
 
 def test_who_may_only_look_is_shown_no_write_and_told_which_right_is_missing(
@@ -326,7 +336,7 @@ def test_who_may_only_look_is_shown_no_write_and_told_which_right_is_missing(
         expect(page.get_by_role("alert")).to_contain_text("lacks the permission cce:release:delete")
 
 
-HOSTILE = ["<script>alert(1)</script>", "<img src=//evil.example/x onerror=alert(2)>", "\u202etxet", "x" * 200_000]
+HOSTILE = ["<script>alert(1)</script>", "<img src=//evil.example/x onerror=alert(2)>", "\u202etxet", "x" * 2**20]
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=["script", "image", "right to left", "long"])

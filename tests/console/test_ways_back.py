@@ -9,6 +9,7 @@ from playwright.sync_api import Page, expect
 from tests.console.test_bulk import choose
 from tests.console.test_changes import editor, field, fill_in, type_values
 from tests.support.browsers import Visit
+from tests.support.chart_sources import Repository
 from tests.support.releases import HelmCommand, OneRelease
 from tests.support.servers import RunningServer
 
@@ -97,3 +98,50 @@ def test_what_was_left_alone_is_told_by_the_address_of_the_orders_too(person: Vi
         assert answer is not None
         assert answer.status == status, query
         expect(page.locator("main")).to_contain_text(told)
+
+
+def test_the_way_back_after_a_cancel_that_keeps_what_is_there_cancels_nothing_again(
+    person: Visit, namespace: str, helm_cli: HelmCommand, start_stuck: Callable[..., str]
+):
+    operation_id, page = start_stuck("kept"), person.page
+    page.goto(f"{person.home}/operations/{operation_id}")
+    expect(page.locator(".now")).to_contain_text("0 of 3 ready")
+    page.get_by_role("link", name="Cancel").click()
+    page.get_by_label("Keep what is installed so far").check()
+    page.get_by_role("button", name="Cancel the install").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Cancelled", timeout=30_000)
+    assert '"status":"failed"' in helm_cli("list", "--failed", "-n", namespace, "-o", "json")
+    assert "Deployment" in helm_cli("get", "manifest", "kept", "-n", namespace)
+    back(page)
+    expect(page.locator("main")).to_contain_text("It has ended: there is nothing to cancel.")
+    page.get_by_role("link", name="See the operation").click()
+    page.get_by_role("link", name="To the release").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Failed")
+
+
+def test_the_way_back_after_a_cluster_a_source_and_a_user_were_added_adds_nothing_again(
+    person: Visit, server: RunningServer, kubeconfig: str, source: tuple[str, Repository]
+):
+    page, name = person.page, f"back-{uuid.uuid4().hex[:6]}"
+    forms = {
+        "clusters/new": ("Add the cluster", {"Name": name, "Kubeconfig": kubeconfig}),
+        "sources": ("Add the source", {"Name": name, "Address": source[1].url, "Certificates": source[1].ca}),
+        "access": ("Add the user", {"Name": name}),
+    }
+    paths = ("clusters", "sources", "users")
+    for (form, (order, fields)), path in zip(forms.items(), paths, strict=True):
+        page.goto(f"{person.home}/{form}")
+        person.unfold()
+        for label, text in fields.items():
+            page.get_by_label(re.compile(f"^{label}")).first.fill(text)
+        page.get_by_role("button", name=order).click()
+        expect(page.get_by_role("button", name=order)).to_have_count(0)
+        back(page)
+        person.unfold()
+        expect(page.get_by_role("button", name=order)).to_be_visible()
+        known = server.send("GET", f"/api/v1/{path}").json()
+        rows = known if isinstance(known, list) else known[path]
+        assert [row["name"] for row in rows].count(name) == 1, path
+        named = next(row for row in rows if row["name"] == name)
+        gone = server.send("DELETE", f"/api/v1/{path}/{named['name'] if path == 'sources' else named['id']}")
+        assert gone.is_success, gone.text

@@ -22,8 +22,8 @@ PICTURES = os.environ.get("PILOTHOUSE_TEST_SCREENSHOTS", "")
 _AXE = Path(__file__).parents[1] / "console" / "axe" / "axe-4.14.1.min.js"
 _RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 #: Rules that other colours and a narrow window could break where a wide one in light colours does not.
-_OF_COLOURS = ["color-contrast"]
-_OF_WIDTH = ["color-contrast", "target-size", "scrollable-region-focusable"]
+_OF_COLOURS = ["color-contrast", "link-in-text-block"]
+_OF_WIDTH = [*_OF_COLOURS, "target-size", "scrollable-region-focusable"]
 
 
 @dataclass
@@ -84,18 +84,27 @@ class Visit:
             self.page.screenshot(path=Path(PICTURES) / file, full_page=True)
 
     def inspect(self, name: str) -> None:
-        """The page has no barriers and nothing beside its window, in both colour schemes and on a phone."""
+        """The page has no barriers and nothing beside its window, in both colour schemes, on a phone, and unfolded."""
         looks: tuple[tuple[Scheme, tuple[int, int], list[str]], ...] = (
             ("light", PHONE, _OF_WIDTH),
+            ("dark", PHONE, _OF_COLOURS),
             ("dark", WIDE, _OF_COLOURS),
             ("light", WIDE, []),
         )
-        for scheme, (width, height), rules in looks:
-            self.page.emulate_media(color_scheme=scheme)
-            self.page.set_viewport_size({"width": width, "height": height})
+        for scheme, size, _ in looks if PICTURES else looks[:1]:
+            self._look(scheme, size)
             self.picture(name, scheme)
-            assert self.barriers(rules) == [], (name, scheme, width)
-            assert self.overflow() <= 0, (name, width)
+            assert self.overflow() <= 0, (name, size)
+        self.unfold()
+        for scheme, size, rules in looks:
+            self._look(scheme, size)
+            assert self.barriers(rules) == [], (name, scheme, size)
+            assert self.overflow() <= 0, (name, size, "unfolded")
+
+    def _look(self, scheme: Scheme, size: tuple[int, int]) -> None:
+        width, height = size
+        self.page.emulate_media(color_scheme=scheme)
+        self.page.set_viewport_size({"width": width, "height": height})
 
     def barriers(self, rules: Sequence[str] = ()) -> list[str]:
         """What axe finds, by all rules if none is named: rule, and the elements that break it."""
@@ -185,6 +194,6 @@ def visit(
         made = Visit(context.new_page(), server, elsewhere=elsewhere)
         made.watch()
         yield made
-        assert made.faults == []
+        assert made.faults == [], made.faults
     finally:
         context.close()

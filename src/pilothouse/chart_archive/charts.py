@@ -283,4 +283,5 @@ def _printable(text: str) -> str:
 
 
 def _shown(text: str) -> str:
-    return repr(text if len(text) <= _TEXT_LIMIT else text[:_TEXT_LIMIT] + "…")
+    # what looks like another letter is told apart
+    return ascii(text if len(text) <= _TEXT_LIMIT else text[:_TEXT_LIMIT] + "...")

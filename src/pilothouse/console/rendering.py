@@ -53,11 +53,15 @@ _STEPS: Final = (
     (1.0, gettext_noop("%(number)s s")),
 )
 
+#: Clocks of several machines differ by as much.
+_SAME_TIME_SECONDS: Final = 60.0
+
 #: What each template knows.
 _GLOBALS: Final[dict[str, Any]] = {
     "page_texts": script_texts.of_page,
     "editor_texts": script_texts.of_editor,
     "version": __version__,
+    "clock": lambda: datetime.now(UTC).isoformat(timespec="milliseconds"),
     "most_objects": _MOST_OBJECTS,
     "status_word": words.status,
     "state_word": words.state,
@@ -210,6 +214,7 @@ def _environment(language: texts.Language) -> Environment:
         "minute": _minute,
         "segment": _segment,
         "seconds": _seconds,
+        "seen": words.seen,
         "tojson_text": _json,
         "value": _value,
     }
@@ -233,6 +238,8 @@ def _ago(moment: datetime) -> Markup:
     exact = moment.astimezone(UTC)
     past = (datetime.now(UTC) - exact).total_seconds()
     said = gettext("%(duration)s ago", duration=_seconds(past)) if past >= 1 else gettext("now")
+    if past < -_SAME_TIME_SECONDS:  # another clock is wrong
+        said = f"{_date_before(exact)}{exact:%H:%M} UTC"
     return _time(exact, said, "data-ago")
 
 

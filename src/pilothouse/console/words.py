@@ -363,6 +363,11 @@ def plain(text: str) -> str:
     return _GO_VALUE.sub(r"\1", text)
 
 
+def seen(name: str) -> str:
+    """Return a name that is ASCII by rule so that any other character is seen, also one that looks like a letter."""
+    return name if name.isascii() and name.isprintable() else ascii(name)[1:-1]
+
+
 def drift(state: str) -> Word:
     """Return the word for what a look at a release has shown."""
     return _DRIFTS[state]

@@ -98,7 +98,7 @@ class Clusters:
             wall.check()
         if not _NAME.fullmatch(name):
             raise InvalidArgument(
-                f"name: {name!r} is not a cluster name: a lower-case letter, then lower-case letters, digits and '-', "
+                f"name: {name!a} is not a cluster name: a lower-case letter, then lower-case letters, digits and '-', "
                 "ending in a letter or digit, at most 128 characters"
             )
         async with self._database.autocommit() as connection:

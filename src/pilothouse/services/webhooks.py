@@ -87,7 +87,7 @@ class Webhooks:
         caller.require("cce:webhook:create")
         if not _NAME.fullmatch(name):
             raise InvalidArgument(
-                f"name: {name!r} is not a webhook's name: a lower-case letter, then lower-case letters, digits and "
+                f"name: {name!a} is not a webhook's name: a lower-case letter, then lower-case letters, digits and "
                 "'-', ending in a letter or digit, at most 64 characters"
             )
         wanted = [event for event in TOLD if event in events]

@@ -2,6 +2,7 @@
 
 import re
 import threading
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -122,3 +123,13 @@ async def test_an_answer_to_a_form_names_the_page_of_the_form(method: str, refer
 def test_a_field_is_described_by_its_hint_and_by_what_is_wrong_with_it(marks: str, found: str):
     text = f'{{% import "parts.html" as parts with context %}}{{{{ parts.marks({marks}) }}}}'
     assert environment().from_string(text).render(faults=Faults("bad", {"keys": "bad"})) == found
+
+
+def test_a_time_that_another_clock_has_ahead_is_told_as_it_is():
+    ago = environment().filters["ago"]
+    now = datetime.now(UTC)
+    assert ">now<" in ago(now + timedelta(seconds=30))
+    later = now + timedelta(days=3)
+    assert f">{later:%Y-%m-%d %H:%M} UTC<" in ago(later)
+    assert ">3 d ago<" in ago(now - timedelta(days=3))
+    assert environment().filters["lasting"](later) == "0 s"

@@ -14,8 +14,16 @@ function tell(name, variables) {
   return texts[name].replace(/%\((\w+)\)s/g, (_, variable) => variables[variable]);
 }
 
+// What the server's clock says: that of a browser may be wrong, by which what has just happened were of tomorrow.
+const ahead = Date.now() - Date.parse(document.body.dataset.now);
+
+function clock() {
+  return Date.now() - (Math.abs(ahead) > 30000 ? ahead : 0);
+}
+
 function since(moment) {
-  const seconds = (Date.now() - moment) / 1000;
+  const seconds = (clock() - moment) / 1000;
+  if (seconds < -60) return tellTime(moment, toMinute); // written by another clock that is wrong
   const step = steps.find(([length]) => seconds >= length);
   if (!step) return tell("now");
   return tell("ago", { duration: tell(step[1], { number: Math.round(seconds / step[0]) }) });
@@ -140,19 +148,20 @@ document.addEventListener("submit", (event) => {
   document.dispatchEvent(new Event("drafts:ended"));
 });
 
-for (const button of document.querySelectorAll("[data-copy]")) {
-  button.hidden = false;
-  button.addEventListener("click", async () => {
-    const text = button.parentElement.querySelector("code");
-    try {
-      await navigator.clipboard.writeText(text.textContent);
-      button.textContent = tell("copied");
-    } catch { // plain HTTP has no clipboard
-      getSelection().selectAllChildren(text);
-      button.textContent = tell("selected");
-    }
-  });
-}
+// The text beside a button, or the address of the link that is there: whole, for whoever gets it.
+document.addEventListener("click", async ({ target }) => {
+  const button = target.closest?.("[data-copy]");
+  if (!button) return;
+  const text = button.parentElement.querySelector("code, a[href]");
+  try {
+    await navigator.clipboard.writeText(text.href ?? text.textContent);
+    button.textContent = tell("copied");
+  } catch { // plain HTTP has no clipboard
+    if (text.href) text.textContent = text.href;
+    getSelection().selectAllChildren(text);
+    button.textContent = tell("selected");
+  }
+});
 
 // How many rows are ticked, beside what can be done with them.
 function countTicked() {

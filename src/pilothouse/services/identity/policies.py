@@ -56,7 +56,7 @@ class Policies:
         """Store a policy that nobody has yet; raise InvalidRequest, which names what is not understood in it."""
         caller.require_in_account(_CREATE)
         if not _NAME.fullmatch(name):
-            raise InvalidArgument(f"name: {name[:100]!r} is not 1 to 128 letters, digits and '_.,@+=-'")
+            raise InvalidArgument(f"name: {name[:100]!a} is not 1 to 128 letters, digits and '_.,@+=-'")
         text, policy_id = _checked(document), uuid.uuid4().hex
         async with self._database.transaction() as tx:
             (await current_caller(tx, caller)).require_in_account(_CREATE)

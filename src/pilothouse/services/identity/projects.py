@@ -108,7 +108,7 @@ class Projects:
         caller.require_in_account(_CREATE)
         if not _NAME.fullmatch(name):
             raise InvalidArgument(
-                f"name: {name!r} is not a project name: 1 to 64 letters, digits, '-' and '_', a letter or digit first"
+                f"name: {name!a} is not a project name: 1 to 64 letters, digits, '-' and '_', a letter or digit first"
             )
         if len(description) > _LONGEST_DESCRIPTION or not description.isprintable():
             raise InvalidArgument(f"description: at most {_LONGEST_DESCRIPTION} printable characters, on one line")

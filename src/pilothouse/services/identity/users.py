@@ -63,7 +63,7 @@ class Users:
         caller.require_in_account("iam:users:createUser")
         if not _NAME.fullmatch(name):
             raise InvalidArgument(
-                f"name: {name!r} is not a user name: 1 to 64 letters, digits, '_', '.', '@' and '-', "
+                f"name: {name!a} is not a user name: 1 to 64 letters, digits, '_', '.', '@' and '-', "
                 "a letter or '_' first"
             )
         chosen = None if password is not None else generate_password()

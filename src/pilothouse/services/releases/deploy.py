@@ -226,7 +226,7 @@ class Deployments:
 def _check(place: ReleaseRef, options: HelmOptions) -> None:
     if not is_name(place.name):
         raise InvalidArgument(
-            f"name: {place.name!r} is not a release name: at most 53 lower-case letters, digits, '-' and '.', with a "
+            f"name: {place.name!a} is not a release name: at most 53 lower-case letters, digits, '-' and '.', with a "
             "letter or digit at both ends"
         )
     if options.force_conflicts and options.force_replace:

@@ -31,7 +31,7 @@ def check_name(name: str, *, field: str) -> None:
         raise InvalidArgument(f"{field}: {len(name)} characters; a release name has at most {_NAME_LENGTH}")
     if not _NAME.fullmatch(name):
         raise InvalidArgument(
-            f"{field}: {name!r} is not a release name: it starts with a lower-case letter, continues with "
+            f"{field}: {name!a} is not a release name: it starts with a lower-case letter, continues with "
             "lower-case letters, digits and '-', and ends with a letter or digit"
         )
 
@@ -42,7 +42,7 @@ def check_namespace(namespace: str) -> None:
         raise InvalidArgument("namespace: missing")
     if not _NAMESPACE.fullmatch(namespace):
         raise InvalidArgument(
-            f"namespace: {namespace!r} is not a namespace name: at most 63 lower-case letters, digits and '-', "
+            f"namespace: {namespace!a} is not a namespace name: at most 63 lower-case letters, digits and '-', "
             "with a letter or digit at both ends"
         )
 

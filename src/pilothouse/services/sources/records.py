@@ -93,7 +93,7 @@ def check_name(name: str) -> None:
     """Raise InvalidRequest if the text may not name a source."""
     if not _NAME.fullmatch(name):
         raise InvalidArgument(
-            f"name: {name[:80]!r} is not the name of a source: a lower-case letter, then lower-case letters, digits "
+            f"name: {name[:80]!a} is not the name of a source: a lower-case letter, then lower-case letters, digits "
             "and '-', ending in a letter or digit, at most 63 characters"
         )
 
