@@ -469,6 +469,7 @@ def pages(person: Visit, release: OneRelease, charts: dict[str, str], running: s
             [f"{home}/releases/bulk?do=rollback", *(f"test/{release.namespace}/{name}" for name in ("shop", "fails"))]
         ),
         "drift": f"{shop}/diff?to=live",
+        "bulk-ordered": f"{home}/releases/bulk/ordered?do=rollback&order={running}&order={failed}",
         "bulk-drift": f"{home}/releases/bulk/drift?release=test/{release.namespace}/shop&release=test/none/none",
         "releases-unlooked": f"{home}/releases?namespace={release.namespace}&unlooked=yes",
         "releases-drifted": f"{home}/releases?namespace={release.namespace}&drifted=yes",

@@ -95,11 +95,14 @@ class Visit:
             self._look(scheme, size)
             self.picture(name, scheme)
             assert self.overflow() <= 0, (name, size)
+        folded = self.page.locator("main details:not([open])").element_handles()
         self.unfold()
         for scheme, size, rules in looks:
             self._look(scheme, size)
             assert self.barriers(rules) == [], (name, scheme, size)
             assert self.overflow() <= 0, (name, size, "unfolded")
+        for one in folded:
+            one.evaluate("one => { one.open = false }")
 
     def _look(self, scheme: Scheme, size: tuple[int, int]) -> None:
         width, height = size
