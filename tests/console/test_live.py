@@ -54,7 +54,7 @@ def test_open_pages_of_a_release_tell_what_another_person_and_the_command_line_d
     assert done.returncode == 0, done.stderr
     for tab in tabs.values():
         tab.clock.fast_forward("00:16")
-        expect(tab.locator("main .notice").first).to_contain_text("Nothing of the release is left", timeout=30_000)
+        expect(tab.locator("main .notice").first).to_contain_text("It is not there any more", timeout=30_000)
         assert tab.evaluate("window.same"), "it was not loaded again"
     install("shop")
     tabs["/history"].clock.fast_forward("00:16")

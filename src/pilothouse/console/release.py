@@ -158,9 +158,10 @@ def _follow(show: Callable[[Request], Awaitable[Response]] | None, follows: str)
         seen = request.query_params.get(_SEEN, "")[:_LONGEST_STAMP]
         try:
             detail = await show_head(request)
-        except NotFound:
+        except NotFound as error:
             live = f"{here(caller_of(request))}{_place_path(request)}{_live_path(request, follows, 'gone')}"
-            return await page(request, "release_gone.html", place=place_of(request), live=live)
+            text = refusal(request, error).text
+            return await page(request, "release_gone.html", place=place_of(request), live=live, problem=text)
         stale = ""
         if show is not None and seen != _stamp(detail):
             try:
