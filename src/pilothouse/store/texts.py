@@ -5,6 +5,8 @@ from typing import Any
 
 def sanitize(text: str) -> str:
     """Remove what PostgreSQL cannot store: NUL and unpaired surrogates."""
+    if text.isascii() and "\x00" not in text:  # nearly all
+        return text
     return text.replace("\x00", "").encode("utf-8", "ignore").decode()
 
 
