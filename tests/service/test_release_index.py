@@ -119,6 +119,56 @@ async def test_a_cluster_that_is_removed_meanwhile_is_not_found(
         await applying
 
 
+async def test_a_page_leaves_the_same_rows_as_one_revision_after_the_other(
+    database: Database, cluster: tuple[str, str]
+):
+    """Marks of being exposed may differ: one that is no longer true does no harm."""
+    odd = replace(revision("odd", 2**33, 2**62), description="ü\"\\'\n{}", values_sealed=None, manager="Flux \u2028")
+    undated = replace(revision("odd", 1, 7), first_deployed=None, last_deployed=None, values_sealed=bytes(range(256)))
+    pages = [
+        [
+            *(revision("web", number, 10 + number, status="superseded") for number in (12, 2, 1, 3)),
+            replace(revision("web", 4, 14), chart_version="2.0.0"),
+            *(odd, undated, replace(revision("web", 13, 15), name="", revision=0, problem="is cut off")),
+        ],
+        [
+            *(revision("web", 1, 5, status="failed"), replace(revision("web", 2, 30), uid="made-anew")),
+            *(revision("web", 5, 31), revision("web", 5, 33, status="superseded"), revision("web", 5, 32)),
+            *(
+                revision("web", 6, 34),
+                revision("web", 6, 34, status="failed"),
+                revision("web", 1, 1, namespace="other"),
+            ),
+        ],
+    ]
+    at_once, one_by_one = cluster[0], await add_cluster(database, cluster[1])
+    written = {}
+    for target, size in ((at_once, 100), (one_by_one, 1)):
+        new = new_install(cluster[1], "user", cluster_id=target, namespace="shop", chart_id="its-chart", revision=1)
+        label = (await accept(database, new)).id
+        for page in pages:
+            rows = sorted(page, key=lambda row: row.revision) if size == 1 else page
+            named = [replace(row, operation_id=label if row.name == "web" else "") for row in rows]
+            for start in range(0, len(named), size):
+                await apply(database, target, *named[start : start + size])
+        query = text("""
+            SELECT to_jsonb(r) - 'cluster_id' - 'origin_operation_id' - 'exposed', origin_operation_id = :label
+            FROM release_revisions r WHERE cluster_id = :id ORDER BY namespace, secret""")
+        async with database.autocommit() as connection:
+            found = await connection.execute(query, {"id": target, "label": label})
+            written[target] = [(row[0], row[1]) for row in found]
+    assert written[at_once] == written[one_by_one]
+    origins = {row["secret"].rpartition(".")[2]: (row["origin_chart_id"], own) for row, own in written[at_once]
+               if row["name"] == "web" and row["namespace"] == "shop"}  # fmt: skip
+    assert origins == {
+        "v1": ("its-chart", True),
+        **dict.fromkeys(("v2", "v3", "v5", "v6", "v12"), ("its-chart", False)),
+        "v4": ("", False),
+    }
+    async with database.transaction() as tx:
+        await clusters.remove_cluster(tx, one_by_one, project_id=cluster[1])
+
+
 @pytest.mark.parametrize("epoch", [None, 0])
 async def test_what_lies_behind_a_wall_is_not_written(database: Database, cluster: tuple[str, str], epoch: int | None):
     """Whoever read it before the wall was set, and writes it after all has been listed again."""

@@ -188,7 +188,13 @@ class Watcher:
         rows = await self._read_unknown(found, progress.epoch)
         async with self._database.transaction() as tx:
             await cluster_watches.hold(tx, self._cluster_id)
-            await store.apply_revisions(tx, self._cluster_id, await admission.admit(tx, rows), epoch=progress.epoch)
+            await store.apply_revisions(
+                tx,
+                self._cluster_id,
+                await admission.admit(tx, rows),
+                epoch=progress.epoch,
+                exposing=progress.listed_at is not None,  # of what nobody reads, the end of the list does it once
+            )
         return len(rows)
 
     async def _watch(self, client: ClusterClient, progress: ClusterWatchRow) -> None:

@@ -5,10 +5,12 @@ the source of an id is kept in a table of its own, with the newest version as it
 a list of releases reads one row for each. Another table has those whose source was removed.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+import orjson
 from sqlalchemy import ColumnElement, TextClause, select, text
 
 from pilothouse.store.database import Transaction
@@ -66,6 +68,14 @@ async def sweep(tx: Transaction, *, limit: int) -> int:
     return kept + (await tx.execute(_SWEEP_REMOVED, {"most": limit, "seconds": _CHECK_SECONDS})).rowcount
 
 
+async def inherit(tx: Transaction, cluster_id: str, written: Iterable[Mapping[str, str]]) -> None:
+    """Write to revisions that one statement wrote what ``inherited_chart`` finds for one: none of them saw another.
+
+    ``written`` names them by namespace, release and Secret; the transaction holds them locked.
+    """
+    await tx.execute(_INHERIT, {"of_cluster": cluster_id, "written": orjson.dumps(list(written)).decode()})
+
+
 def inherited_chart(given: dict[str, Any]) -> ColumnElement[str]:
     """Return the chart of the newest revision below the given one, in ``cluster_watches``, that has the same chart.
 
@@ -88,6 +98,34 @@ def inherited_chart(given: dict[str, Any]) -> ColumnElement[str]:
     )
 
 
+# Few releases have an origin, and none of a cluster that is indexed from nothing: the others end with the second part.
+_INHERIT = text("""
+WITH written AS MATERIALIZED (
+  SELECT * FROM json_to_recordset(CAST(:written AS json))
+    AS one (namespace text COLLATE "C", name text COLLATE "C", secret text COLLATE "C")
+), origins AS MATERIALIZED (
+  SELECT below.* FROM (SELECT DISTINCT namespace, name FROM written) release CROSS JOIN LATERAL (
+    SELECT namespace, name, chart_name, chart_version, revision, origin_chart_id FROM release_revisions
+    WHERE cluster_id = :of_cluster AND namespace = release.namespace AND name = release.name
+      AND gone_at IS NULL AND problem = '' AND origin_chart_id <> ''
+    OFFSET 0
+  ) below
+), heirs AS MATERIALIZED (
+  SELECT own.namespace, own.secret, (
+    SELECT below.origin_chart_id FROM origins below
+    WHERE (below.namespace, below.name, below.chart_name, below.chart_version)
+        = (own.namespace, own.name, own.chart_name, own.chart_version) AND below.revision < own.revision
+    ORDER BY below.revision DESC LIMIT 1
+  ) AS chart_id
+  FROM written JOIN release_revisions own
+    ON own.cluster_id = :of_cluster AND own.namespace = written.namespace AND own.secret = written.secret
+  WHERE EXISTS (SELECT FROM origins) AND own.origin_chart_id = '' AND own.gone_at IS NULL AND own.problem = ''
+)
+UPDATE release_revisions own SET origin_chart_id = heirs.chart_id
+FROM heirs
+WHERE own.cluster_id = :of_cluster AND own.namespace = heirs.namespace AND own.secret = heirs.secret
+  AND heirs.chart_id IS NOT NULL
+""")
 _NOTE = text("""
 INSERT INTO chart_origins (chart_id, source_id, name, version, order_key)
 SELECT c.id, c.source_id, c.name, c.version, v.order_key

@@ -9,35 +9,30 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import orjson
 from psycopg.errors import ForeignKeyViolation
 from sqlalchemy import (
     CTE,
     BigInteger,
-    BindParameter,
-    ColumnElement,
     Double,
-    Integer,
     and_,
     bindparam,
-    case,
     delete,
     func,
-    literal,
     or_,
     select,
     text,
-    tuple_,
     update,
 )
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
 
 from pilothouse.errors import NotFound
-from pilothouse.states import Action, ReleaseStatus
+from pilothouse.states import ReleaseStatus
 from pilothouse.store import drift
-from pilothouse.store.chart_origins import inherited_chart
-from pilothouse.store.cluster_watches import holding, is_outside
+from pilothouse.store.chart_origins import inherit
+from pilothouse.store.cluster_watches import holding
 from pilothouse.store.database import Transaction
+from pilothouse.store.index_statements import APPLY, APPLY_PAGE, GIVEN, HAS_REVISION, MARK_DELETED, apply_one, page_rows
 from pilothouse.store.newest_revisions import expose, expose_all
 from pilothouse.store.tables import cluster_watches, operations, release_revisions
 
@@ -114,24 +109,44 @@ async def list_known(tx: Transaction, cluster_id: str, secrets: Sequence[tuple[s
 
 
 async def apply_revisions(
-    tx: Transaction, cluster_id: str, revisions: Sequence[NewRevision], *, epoch: int | None = None
+    tx: Transaction,
+    cluster_id: str,
+    revisions: Sequence[NewRevision],
+    *,
+    epoch: int | None = None,
+    exposing: bool = True,
 ) -> None:
     """Write revisions to the index, each if it is newer than its row; raise NotFound if the cluster was removed.
 
     ``epoch``: of the observer that read them; revisions of an ended one are skipped. None: they were read just now.
+    Without ``exposing``, revisions are left to be exposed by what ends the cluster's first list.
     """
     if not revisions:
         return
-    params = [_parameters(cluster_id, revision, epoch=epoch) for revision in sorted(revisions, key=_in_order)]
     try:
-        # A list of one would go the way of many: slower than a single statement, and most news is of one Secret.
-        await tx.execute(_APPLY, params if len(params) > 1 else params[0])
+        if len(revisions) == 1:  # most news: nothing is to be packed
+            await tx.execute(APPLY, _parameters(cluster_id, revisions[0], epoch=epoch))
+        else:
+            await _apply_page(tx, cluster_id, revisions, epoch=epoch)
     except IntegrityError as error:
         if isinstance(error.orig, ForeignKeyViolation):
             raise NotFound(f"cluster {cluster_id} was removed meanwhile") from error
         raise
-    hiding = [revision for revision in revisions if revision.status == ReleaseStatus.SUPERSEDED or revision.problem]
-    await expose(tx, cluster_id, [(revision.namespace, revision.secret) for revision in hiding])
+    if exposing:
+        hiding = [revision for revision in revisions if revision.status == ReleaseStatus.SUPERSEDED or revision.problem]
+        await expose(tx, cluster_id, [(revision.namespace, revision.secret) for revision in hiding])
+
+
+async def _apply_page(tx: Transaction, cluster_id: str, revisions: Sequence[NewRevision], *, epoch: int | None) -> None:
+    newest: dict[tuple[str, str], NewRevision] = {}  # one statement cannot write a row twice
+    for revision in revisions:
+        known = newest.setdefault((revision.namespace, revision.secret), revision)
+        if revision.resource_version > known.resource_version:
+            newest[revision.namespace, revision.secret] = revision
+    rows = page_rows({**vars(one), "values_size": len(one.values_sealed or b"")} for one in newest.values())
+    await tx.execute(APPLY_PAGE, {"of_cluster": cluster_id, "in_epoch": epoch, "rows": rows})
+    named = ({"namespace": one.namespace, "name": one.name, "secret": one.secret} for one in newest.values())
+    await inherit(tx, cluster_id, named)
 
 
 def record_parameters(cluster_id: str, row: NewRevision) -> dict[str, Any]:
@@ -153,7 +168,7 @@ def recording(*, operation_id: str, revision: str) -> tuple[CTE, CTE]:
     """
     its = and_(
         operations.c.id == bindparam(operation_id, type_=operations.c.id.type),
-        bindparam(revision, type_=BigInteger) == _GIVEN["revision"],
+        bindparam(revision, type_=BigInteger) == GIVEN["revision"],
     )
     known = release_revisions.c.secret
     # The cluster is locked before its revisions, as by its removal; of a removed one nothing is written.
@@ -161,7 +176,7 @@ def recording(*, operation_id: str, revision: str) -> tuple[CTE, CTE]:
     superseded = _SUPERSEDE.where(release_revisions.c.cluster_id == _HELD)
     # PostgreSQL runs the last of such parts first: the older revision is locked before the newer one.
     return (
-        _apply(or_(_HAS_REVISION, its), is_held).returning(known).cte("applied"),
+        apply_one(or_(HAS_REVISION, its), is_held).returning(known).cte("applied"),
         superseded.returning(known).cte(ReleaseStatus.SUPERSEDED),
     )
 
@@ -170,7 +185,7 @@ async def mark_deleted(tx: Transaction, cluster_id: str, gone: Sequence[DeletedS
     """Write a tombstone for each Secret, unless its row is newer."""
     if gone:
         of_cluster = {"of_cluster": cluster_id, "in_epoch": epoch}
-        await tx.execute(_MARK_DELETED, [of_cluster | _as_parameters(secret) for secret in sorted(gone, key=_in_order)])
+        await tx.execute(MARK_DELETED, [of_cluster | _as_parameters(secret) for secret in sorted(gone, key=_in_order)])
         await expose(tx, cluster_id, [(secret.namespace, secret.secret) for secret in gone])
         await drift.forget_deleted(tx, cluster_id, list({secret.namespace for secret in gone}))
 
@@ -190,10 +205,9 @@ async def mark_missing_deleted(
     ``kept`` are namespace and Secret name of the list's items; ``resource_version`` is the list's: newer rows stay.
     With ``namespace`` and ``name`` the list covered only that release.
     """
-    pairs = list(kept)
     params: dict[str, Any] = {"cluster_id": cluster_id, "namespace": namespace, "name": name}
     params |= {"epoch": epoch, "version": resource_version}
-    params |= {"namespaces": [pair[0] for pair in pairs], "secrets": [pair[1] for pair in pairs]}
+    params["kept"] = orjson.dumps([{"namespace": one, "secret": secret} for one, secret in kept]).decode()
     deleted = (await tx.execute(_MARK_MISSING_DELETED, params)).rowcount
     if name is None:
         await expose_all(tx, cluster_id)
@@ -206,13 +220,8 @@ async def list_unknown(
     tx: Transaction, cluster_id: str, seen: Sequence[SeenSecret], *, epoch: int
 ) -> set[tuple[str, str]]:
     """Return namespace and name of the Secrets that are newer than the index; only these need decoding."""
-    params = {
-        "cluster_id": cluster_id,
-        "epoch": epoch,
-        "namespaces": [secret.namespace for secret in seen],
-        "secrets": [secret.secret for secret in seen],
-        "versions": [secret.resource_version for secret in seen],
-    }
+    told = orjson.dumps([vars(secret) for secret in seen]).decode()
+    params = {"cluster_id": cluster_id, "epoch": epoch, "seen": told}
     return {(row[0], row[1]) for row in await tx.execute(_LIST_UNKNOWN, params)}
 
 
@@ -251,93 +260,7 @@ def _as_parameters(row: NewRevision | DeletedSecret) -> dict[str, Any]:
     return {f"its_{name}": value for name, value in vars(row).items()}
 
 
-#: What is read of a Secret; a new column needs a new epoch, see docs/dev/recipes.md.
-READ_COLUMNS = (
-    *("name", "revision", "problem", "uid", "status", "description", "chart_name", "chart_version"),
-    *("first_deployed", "last_deployed", "values_sealed", "values_size", "values_text_size", "app_version", "manager"),
-)
-_GIVEN = {
-    name: bindparam(f"its_{name}", type_=release_revisions.c[name].type)
-    for name in ("namespace", "secret", "resource_version", *READ_COLUMNS)
-}
-#: What is known of the operation that wrote it.
-_ORIGIN = {
-    "origin_chart_id": func.coalesce(func.nullif(operations.c.chart_id, ""), inherited_chart(_GIVEN)),
-    "origin_description": operations.c.description,
-    "origin_operation_id": operations.c.id,
-}
-_IN_EPOCH: BindParameter[int] = bindparam("in_epoch", type_=Integer)
-_OBSERVED = and_(
-    cluster_watches.c.cluster_id == bindparam("of_cluster"),
-    or_(_IN_EPOCH.is_(None), cluster_watches.c.epoch == _IN_EPOCH),
-)
 _HELD = select(holding("of_cluster").cte("held").c.cluster_id).scalar_subquery()
-_HAS_REVISION = operations.c.revision == _GIVEN["revision"]
-# The operation that wrote the revision is in the row before its engine starts: with the number, the label proves it.
-_WRITTEN_BY = and_(
-    operations.c.id == bindparam("its_operation_id"),
-    operations.c.cluster_id == cluster_watches.c.cluster_id,
-    operations.c.namespace == _GIVEN["namespace"],
-    operations.c.release_name == _GIVEN["name"],
-    or_(operations.c.action == Action.INSTALL, operations.c.action == Action.UPGRADE),
-)
-
-
-def _unless_newer(insert: postgresql.Insert, changed: dict[str, Any]) -> postgresql.Insert:
-    known, excluded = release_revisions.c, insert.excluded
-    return insert.on_conflict_do_update(
-        index_elements=[known.cluster_id, known.namespace, known.secret],
-        set_={"epoch": excluded.epoch, "resource_version": excluded.resource_version, **changed},
-        where=tuple_(known.epoch, known.resource_version) < tuple_(excluded.epoch, excluded.resource_version),
-    )
-
-
-def _apply(has_revision: ColumnElement[bool], *conditions: ColumnElement[bool]) -> postgresql.Insert:
-    insert = postgresql.insert(release_revisions).from_select(
-        [
-            *("cluster_id", "epoch", "namespace", "secret", "resource_version", *READ_COLUMNS, *_ORIGIN),
-        ],
-        select(
-            cluster_watches.c.cluster_id,
-            cluster_watches.c.epoch,
-            *(_GIVEN[name] for name in ("namespace", "secret", "resource_version", *READ_COLUMNS)),
-            *(func.coalesce(column, "") for column in _ORIGIN.values()),
-        )
-        .select_from(cluster_watches.outerjoin(operations, and_(_WRITTEN_BY, has_revision)))
-        .where(_OBSERVED, ~is_outside(_GIVEN["namespace"]), *conditions),
-    )
-    known, excluded = release_revisions.c, insert.excluded
-    # An operation's record may have expired since; the row keeps what it said as long as the Secret is the same.
-    kept = and_(excluded.origin_operation_id == "", known.uid == excluded.uid)
-    return _unless_newer(
-        insert,
-        {
-            **{name: excluded[name] for name in READ_COLUMNS},
-            "gone_at": None,
-            **{name: case((kept, known[name]), else_=excluded[name]) for name in _ORIGIN},
-        },
-    )
-
-
-def _mark_deleted() -> postgresql.Insert:
-    empty = {"name": "", "revision": 0, "uid": "", "status": "", "description": "", "chart_name": ""}
-    insert = postgresql.insert(release_revisions).from_select(
-        ["cluster_id", "epoch", "namespace", "secret", "resource_version", "gone_at", "chart_version", *empty],
-        select(
-            cluster_watches.c.cluster_id,
-            cluster_watches.c.epoch,
-            *(_GIVEN[name] for name in ("namespace", "secret", "resource_version")),
-            func.clock_timestamp(),
-            literal(""),
-            *(literal(value) for value in empty.values()),
-        ).where(_OBSERVED),
-    )
-    none = {"values_sealed": None, "values_size": 0, "values_text_size": 0}
-    return _unless_newer(insert, {"gone_at": insert.excluded.gone_at, **none})
-
-
-_APPLY = _apply(_HAS_REVISION)
-_MARK_DELETED = _mark_deleted()
 # EXCEPT, because it never compares each with each, which the planner prefers for a cluster that it knows nothing of.
 _MARK_MISSING_DELETED = text("""
 WITH absent AS MATERIALIZED (
@@ -346,7 +269,7 @@ WITH absent AS MATERIALIZED (
     AND (CAST(:namespace AS text) IS NULL OR namespace = :namespace) AND (CAST(:name AS text) IS NULL OR name = :name)
   EXCEPT
   SELECT :cluster_id, namespace, secret
-  FROM unnest(CAST(:namespaces AS text[]), CAST(:secrets AS text[])) AS kept (namespace, secret)
+  FROM json_to_recordset(CAST(:kept AS json)) AS kept (namespace text COLLATE "C", secret text COLLATE "C")
 ), missing AS (
   SELECT known.cluster_id, known.namespace, known.secret, seen.epoch
   FROM absent JOIN cluster_watches seen USING (cluster_id)
@@ -365,12 +288,12 @@ WHERE known.cluster_id = missing.cluster_id AND known.namespace = missing.namesp
 """)
 _LIST_UNKNOWN = text("""
 SELECT seen.namespace, seen.secret
-FROM unnest(CAST(:namespaces AS text[]), CAST(:secrets AS text[]), CAST(:versions AS bigint[]))
-  AS seen (namespace, secret, version)
+FROM json_to_recordset(CAST(:seen AS json))
+  AS seen (namespace text COLLATE "C", secret text COLLATE "C", resource_version bigint)
 WHERE NOT EXISTS (
   SELECT FROM release_revisions known
   WHERE known.cluster_id = :cluster_id AND known.namespace = seen.namespace AND known.secret = seen.secret
-    AND (known.epoch, known.resource_version) >= (:epoch, seen.version)
+    AND (known.epoch, known.resource_version) >= (:epoch, seen.resource_version)
 )
 """)
 _LIST_KNOWN = text("""

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from pilothouse.store import migrations, release_index
+from pilothouse.store import index_statements, migrations
 from pilothouse.store.tables import release_revisions
 
 VERSIONS = Path(next(iter(migrations.__path__))) / "versions"
@@ -31,7 +31,7 @@ def texts() -> dict[str, str]:
 
 
 def test_what_the_index_reads_of_secrets_is_recorded_for_its_epoch():
-    assert set(release_index.READ_COLUMNS) == list(EPOCHS.values())[-1]
+    assert set(index_statements.READ_COLUMNS) == list(EPOCHS.values())[-1]
     assert {column.name for column in release_revisions.columns} == list(EPOCHS.values())[-1] | OTHERS
 
 
