@@ -207,11 +207,13 @@ async def clusters(place: Place, monitoring: int) -> list[Figure]:
                     made = {"name": f"way-{number}", "kubeconfig": yaml.safe_dump(document)}
                     answer = place.server.send("POST", "/api/v1/clusters", json_body=made)
                     assert answer.status_code == 201, answer.text
+                used, known = _indexing(place, parts["observer"]), _rows(rows)
             began = time.monotonic()
             listed = "SELECT count(*) FROM cluster_watches WHERE listed_at IS NOT NULL"
             await _until(lambda: rows.execute(listed).fetchone() == (CLUSTERS,))
-            indexed = time.monotonic() - began
-            (revisions,) = rows.execute("SELECT count(*) FROM release_revisions").fetchone() or (0,)
+            indexed, revisions = time.monotonic() - began, _rows(rows)
+            after_it = _indexing(place, parts["observer"])
+            costs = [(late - early) * 1e6 / (revisions - known) for early, late in zip(used, after_it, strict=True)]
             (of_index,) = rows.execute("SELECT pg_total_relation_size('release_revisions')").fetchone() or (0,)
             written = rows.execute(_WRITTEN).fetchone() or (0,)
         await asyncio.sleep(10)
@@ -229,6 +231,8 @@ async def clusters(place: Place, monitoring: int) -> list[Figure]:
         sizes, scrapes = await asyncio.to_thread(_scrape, monitoring)
         return [
             Figure(f"{CLUSTERS} clusters, {revisions} rows: indexed from nothing", (indexed,), unit="s", target=20),
+            Figure("of it processor time of the observer, for a row", (costs[0],), unit="µs"),
+            Figure("of it processor time of PostgreSQL, for a row", (costs[1],), unit="µs"),
             Figure("observer, RSS", (rss(parts["observer"]),), unit="MB", target=250),
             Figure("observer, PSS", (pss(parts["observer"]),), unit="MB"),
             Figure("idle: observer", (idle["observer"],), unit="% of a core", target=2),
@@ -249,6 +253,18 @@ def _secrets(namespace: str) -> Iterator[dict[str, Any]]:
         name, revision = f"written-{number // REVISIONS}", number % REVISIONS + 1
         status = "deployed" if revision == REVISIONS else "superseded"
         yield release_secret(namespace, name, revision, status, {"text": name}, [], "kind: ConfigMap\n" * 10)
+
+
+def _rows(connection: psycopg.Connection[Any]) -> int:
+    (count,) = connection.execute("SELECT count(*) FROM release_revisions").fetchone() or (0,)
+    return int(count)
+
+
+def _indexing(place: Place, observer: int) -> tuple[float, float]:
+    """Return the processor seconds that the observer and all of PostgreSQL have used."""
+    postgres = postmaster_of(place.server.data_dir)
+    ended = cpu_seconds([postgres], ended=True)
+    return cpu_seconds([observer]), cpu_seconds([postgres, *children_of(postgres)]) + ended
 
 
 def _all_processes(place: Place) -> list[int]:
