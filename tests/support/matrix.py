@@ -6,7 +6,7 @@ What a caller may is worked out here from the names of the roles, apart from the
 import http.client
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from string import Formatter
@@ -30,6 +30,8 @@ BESIDE: Final = "beside"
 ABROAD: Final = "abroad"
 
 Ids = dict[str, str]
+#: What tells the namespace of a request: its name, or an operation that is in it.
+_PLACES: Final = frozenset({"namespace", "operation_id"})
 
 
 def may(roles: frozenset[str], action: str) -> bool:
@@ -59,14 +61,25 @@ class Caller:
     token: str | None = field(default=None, repr=False)
     project_id: str = ""
     sees_own: bool = True  # the project OWN: whether its user has a role there
-    denied: tuple[str, ...] = ()  # beginnings of actions that a policy denies it
+    # Beginnings of actions that a policy allows or denies it: everywhere, in the namespace of OWN, or where a request
+    # does not say of which namespace it is, as those about plans.
+    allowed: tuple[str, ...] = ()
+    allowed_here: tuple[str, ...] = ()
+    denied: tuple[str, ...] = ()
+    denied_here: tuple[str, ...] = ()
+    denied_unplaced: tuple[str, ...] = ()
+    of_namespace: bool = False  # one of its policies is about a namespace
 
-    def may(self, action: str) -> bool:
-        """Return whether the action is this caller's, in its own project or account."""
+    def may(self, action: str, names: Collection[str] = ()) -> bool:
+        """Return whether the action is this caller's, in its own project or account; ``names``: ids of the request."""
         if action in {PUBLIC, EVERYBODY, SEES_PROJECT}:
             return True
-        if self.denied and action.startswith(self.denied):
+        here, unplaced = not _PLACES.isdisjoint(names), "plan_id" in names
+        denied = (*self.denied, *(self.denied_here if here else ()), *(self.denied_unplaced if unplaced else ()))
+        if action.startswith(denied):
             return False
+        if self.home and action.startswith((*self.allowed, *(self.allowed_here if here else ()))):
+            return True
         if action.startswith(("iam:", "pilothouse:audit:", "pilothouse:status:", "pilothouse:wall:")):
             return may(self.account_roles, action)
         return bool(self.home) and may(self.roles, action)

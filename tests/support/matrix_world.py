@@ -67,7 +67,10 @@ def _world(server: RunningServer, kubeconfig: str, namespace: str, serving: Repo
         BESIDE: _admin(server, BESIDE, beside),
         ABROAD: _admin(abroad, ABROAD, abroad.project_id),
     }
-    callers = [*_callers(server, beside), dataclasses.replace(admins[ABROAD], name="te_admin of another account")]
+    callers = [
+        *_callers(server, beside, namespace),
+        dataclasses.replace(admins[ABROAD], name="te_admin of another account"),
+    ]
     return World(server, ids, admins, callers)
 
 
@@ -182,14 +185,14 @@ def _admin(server: RunningServer, home: str, project_id: str) -> Caller:
     return Caller(f"te_admin of {home}", home, roles=_ADMIN, account_roles=_ADMIN, key=key, project_id=project_id)
 
 
-def _callers(server: RunningServer, beside: str) -> Iterator[Caller]:
+def _callers(server: RunningServer, beside: str, namespace: str) -> Iterator[Caller]:
     """Everybody who asks for what is in the project OWN, but for the administrator abroad."""
     yield Caller("a stranger", "", alive=False)
-    yield from _living(server, beside)
+    yield from _living(server, beside, namespace)
     yield from _dead(server)
 
 
-def _living(server: RunningServer, beside: str) -> Iterator[Caller]:
+def _living(server: RunningServer, beside: str, namespace: str) -> Iterator[Caller]:
     here = server.project_id
     nobody = add_person(server, "readonly", project_id=here)
     _withdraw(server, nobody, "readonly", here)
@@ -211,8 +214,9 @@ def _living(server: RunningServer, beside: str) -> Iterator[Caller]:
     person = add_person(server, "te_admin")
     yield Caller("te_admin, a token of no project", "", token=_token(server, person, None))
     person = add_person(server, "te_admin")
-    _deny(server, person, "cce:release:*", "cce:chart:delete", "pilothouse:logs:read")
+    _attach(server, person, "Deny", "cce:release:*", "cce:chart:delete", "pilothouse:logs:read")
     yield Caller("te_admin, denied releases", OWN, roles=_ADMIN, account_roles=_ADMIN, key=_key(person), denied=DENIED)
+    yield from _with_policies(server, namespace)
     person = add_person(server, "te_admin")
     scope = {"domain": {"name": "pilothouse"}}
     yield Caller("te_admin, a token of the account", "", account_roles=_ADMIN, token=_token(server, person, scope))
@@ -264,10 +268,34 @@ def _grant(server: RunningServer, person: Person, role: str, project_id: str) ->
     assert answer.status_code == 200, answer.text
 
 
-def _deny(server: RunningServer, person: Person, *actions: str) -> None:
-    """Attach a policy to the person that denies these actions in the whole account."""
-    document = {"Version": "5.0", "Statement": [{"Effect": "Deny", "Action": list(actions), "Resource": ["*"]}]}
-    body = {"name": f"deny-{uuid.uuid4().hex[:8]}", "document": document}
+def _with_policies(server: RunningServer, namespace: str) -> Iterator[Caller]:
+    """Yield callers whose policies allow and deny, everywhere or in one namespace."""
+    reads, here = frozenset({"readonly"}), server.project_id
+    person = add_person(server, "readonly", project_id=here)
+    _attach(server, person, "Allow", "cce:release:*", "cce:chart:*")
+    yield Caller(
+        "readonly, allowed releases", OWN, roles=reads, key=_key(person), allowed=("cce:release:", "cce:chart:")
+    )
+    releases = ("cce:release:",)
+    for role, effect, where, rules in (
+        ("readonly", "Allow", namespace, {"allowed_here": releases}),
+        ("readonly", "Allow", "elsewhere", {}),
+        ("te_admin", "Deny", namespace, {"denied_here": (*releases, "pilothouse:logs:"), "denied_unplaced": releases}),
+        ("te_admin", "Deny", "elsewhere", {"denied_unplaced": releases}),
+    ):
+        person = add_person(server, role, project_id=here)
+        _attach(server, person, effect, "cce:release:*", namespace=where)
+        name = f"{role}, {effect} of releases in {where}"
+        yield Caller(name, OWN, roles=frozenset({role}), key=_key(person), of_namespace=True, **rules)
+
+
+def _attach(server: RunningServer, person: Person, effect: str, *actions: str, namespace: str = "") -> None:
+    """Attach a policy to the person that counts in the whole account; ``namespace``: only there."""
+    statement: dict[str, Any] = {"Effect": effect, "Action": list(actions), "Resource": ["*"]}
+    if namespace:
+        statement["Condition"] = {"StringEquals": {"pilothouse:Namespace": [namespace]}}
+    document = {"Version": "5.0", "Statement": [statement]}
+    body = {"name": f"of-matrix-{uuid.uuid4().hex[:8]}", "document": document}
     made = server.send("POST", "/api/v1/policies", json_body=body)
     assert made.status_code == 201, made.text
     path = f"/api/v1/policies/{made.json()['id']}/attachments"
