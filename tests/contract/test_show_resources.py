@@ -192,3 +192,26 @@ def test_an_object_with_binary_text_is_shown_like_the_others(server: RunningServ
     path = f"/cce/cam/v3/clusters/{server.cluster_id}/namespace/{namespace}/releases/bin?show_resources=true"
     shown = json.loads(server.send("GET", path).json()["resources"])["v1/ConfigMap"]
     assert {one["metadata"]["name"]: one["data"]["text"] for one in shown} == {"binary": "hello", "bin-config": "x"}
+
+
+def test_a_manifest_of_100000_nodes_is_shown_whole(server: RunningServer, namespace: str):
+    text = """\
+{{ range $one := until 10 }}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: "many-{{ $one }}"}
+data:
+  {{- range $key := until 5000 }}
+  k{{ $key }}: v
+  {{- end }}
+{{ end }}
+"""
+    chart_id = server.upload(build_chart(f"many-{namespace[5:]}", templates={"a.yaml": text})).json()["id"]
+    assert server.create(name="many", namespace=namespace, chart_id=chart_id).status_code == 201
+    assert server.wait_until_final(namespace, "many")["status"] == "DEPLOYED"
+    path = f"/cce/cam/v3/clusters/{server.cluster_id}/namespace/{namespace}/releases/many?show_resources=true"
+
+    shown = json.loads(server.send("GET", path).json()["resources"])["v1/ConfigMap"]
+
+    assert {one["metadata"]["name"]: len(one["data"]) for one in shown} == {f"many-{one}": 5000 for one in range(10)}

@@ -25,6 +25,8 @@ from pilothouse.errors import InvalidChart
 _DEPTH = 100
 #: The largest known values files have about 5,000; libyaml and we need about 5 µs for each.
 _NODES = 100_000
+#: A release Secret of 1 MiB can hold, packed, the manifest of many objects.
+_MANIFEST_NODES = 250_000
 #: Each costs a new parser.
 _DOCUMENTS = 1000
 _SEPARATOR = re.compile(r"^---(.*)$", re.MULTILINE)
@@ -75,7 +77,7 @@ def read_values(data: bytes, *, file: str, max_bytes: int) -> dict[str, Any]:
 
 def read_objects(data: bytes, *, file: str, max_bytes: int) -> list[dict[str, Any]]:
     """Return the mappings among the documents of a rendered manifest, in order; InvalidChart names the line."""
-    builder = _Builder(file=file, max_bytes=max_bytes)
+    builder = _Builder(file=file, max_bytes=max_bytes, max_nodes=_MANIFEST_NODES)
     documents = [
         builder.build(text, first_line=first_line)
         for text, first_line in _documents(_decode(data, file=file), file=file)
@@ -173,6 +175,7 @@ class _Builder:
 
     file: str
     max_bytes: int
+    max_nodes: int = _NODES
     as_json: bool = False
     nodes: int = 0
     spent: int = 0
@@ -310,8 +313,8 @@ class _Builder:
     def _charge(self, event: yaml.Event, nodes: int, spent: int) -> None:
         self.nodes += nodes
         self.spent += spent
-        if self.nodes > _NODES:
-            raise self._invalid(event, f"more than {_NODES} values with every alias expanded, the limit")
+        if self.nodes > self.max_nodes:
+            raise self._invalid(event, f"more than {self.max_nodes} values with every alias expanded, the limit")
         if self.spent > self.max_bytes:
             raise self._invalid(event, f"more than {self.max_bytes} bytes with every alias expanded, the limit")
 

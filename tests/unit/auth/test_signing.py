@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -163,6 +164,16 @@ class TestDate:
     def test_beyond_it(self, seconds):
         with pytest.raises(NotAuthenticated, match="set the client's clock"):
             accept(request_of(), claim(), now=SIGNED_AT + timedelta(seconds=seconds))
+
+    @pytest.mark.parametrize(
+        ("seconds_ago", "fresh"), [(-120, True), (-121, False), (-900, False), (121, True), (900, True), (901, False)]
+    )
+    def test_a_date_in_the_future_may_be_off_by_less(self, seconds_ago, fresh):
+        expected = nullcontext() if fresh else pytest.raises(NotAuthenticated, match="set the client's clock")
+        now = SIGNED_AT + timedelta(seconds=seconds_ago)
+
+        with expected:
+            check_headers(request_of().headers, claim(), now=now, skew_seconds=900, ahead_seconds=120)
 
     @pytest.mark.parametrize(
         "value",
