@@ -5,6 +5,7 @@ hypothesis, with what replays it.
 """
 
 import json
+import operator
 import os
 import time
 import uuid
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
+import httpx2
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -51,17 +53,52 @@ flags = st.fixed_dictionaries(
 )
 versions = st.sampled_from(["1.0.0", "2.0.0"])
 #: Options of the native API that leave a release as helm's own flags do.
-options_of_ours = st.fixed_dictionaries(
+shared_options = {
+    "wait": st.sampled_from(["none", "hooks", "ready", "jobs"]),
+    "timeout_seconds": st.sampled_from([60, 300]),
+    "no_hooks": st.booleans(),
+}
+forced = st.sampled_from([{}, {"force_conflicts": True}, {"force_replace": True}])  # together they are refused
+options_of_a_revision = {**shared_options, "history_max": st.sampled_from([0, 3, 10]), "checks": st.just(["test"])}
+options_of_ours = st.builds(
+    operator.or_,
+    forced,
+    st.fixed_dictionaries(
+        {},
+        optional={
+            **options_of_a_revision,
+            "description": texts,
+            "labels": st.dictionaries(st.sampled_from("ab"), st.sampled_from(["x", "y", None]), max_size=2),
+            "crds": st.sampled_from(["skip", "create", "replace"]),
+            "take_ownership": st.booleans(),
+            "skip_schema_validation": st.booleans(),
+            "create_namespace": st.booleans(),
+            "rollback_on_failure": st.booleans(),
+            "cleanup_on_fail": st.booleans(),
+        },
+    ),
+)
+options_of_a_rollback = st.builds(operator.or_, forced, st.fixed_dictionaries({}, optional=options_of_a_revision))
+options_of_an_uninstall = st.fixed_dictionaries(
     {},
     optional={
-        "no_hooks": st.booleans(),
+        **shared_options,
+        "cascade": st.sampled_from(["background", "foreground", "orphan"]),
         "description": texts,
-        "labels": st.dictionaries(st.sampled_from("ab"), st.sampled_from(["x", "y", None]), max_size=2),
-        "history_max": st.sampled_from([0, 3, 10]),
-        "checks": st.just(["test"]),
-        "rollback_on_failure": st.booleans(),
-        "cleanup_on_fail": st.booleans(),
     },
+)
+#: One for each way in which a layer can be written.
+more_layers = st.lists(
+    st.sampled_from(
+        [
+            {"yaml": "text: of a file\n"},
+            {"set": "deep.a=3"},
+            {"set_string": "text=7"},
+            {"set_json": 'deep={"b": 2}'},
+            {"set_literal": "text=a,b"},
+        ]
+    ),
+    max_size=2,
 )
 modes = st.sampled_from(["replace", "reuse", "reset_then_reuse"])
 PASSING, FAILING = {"set": "fate="}, {"set": "fate=fail"}
@@ -117,21 +154,38 @@ class Walk(RuleBasedStateMachine):
         if answer.status_code == 200:
             assert self.release.settled()["status"] == "DEPLOYED"
 
-    @rule(version=versions, own=values, mode=modes, options=options_of_ours)
-    def make_it_so(self, version: str, own: dict[str, Any], mode: str, options: dict[str, Any]) -> None:
-        self.ours.deployed(self.charts[version], {"object": own}, PASSING, mode=mode, **options)
+    @rule(version=versions, own=values, more=more_layers, mode=modes, options=options_of_ours)
+    def make_it_so(
+        self, version: str, own: dict[str, Any], more: list[dict[str, str]], mode: str, options: dict[str, Any]
+    ) -> None:
+        self.ours.deployed(self.charts[version], {"object": own}, *more, PASSING, mode=mode, **options)
         self.there = True
 
-    @rule(version=versions, own=values, options=options_of_ours)
-    def plan_and_apply(self, version: str, own: dict[str, Any], options: dict[str, Any]) -> None:
-        before = self.last
-        deploy = {"chart": {"id": self.charts[version]}, "values": [{"object": own}], "options": options}
-        plan = self.ours.send("POST", "/plan", {"deploy": deploy}).json()
-        assert self.told() == before
-        path, body = f"/api/v1/plans/{plan['id']}/apply", {"digest": plan["digest"]}
-        self.ours.ended(self.server.send("POST", path, json_body=body, headers={"Prefer": "wait=60"}))
+    @rule(version=versions, own=values, more=more_layers, mode=modes, options=options_of_ours)
+    def plan_and_apply(
+        self, version: str, own: dict[str, Any], more: list[dict[str, str]], mode: str, options: dict[str, Any]
+    ) -> None:
+        layers = [{"object": own}, *more, PASSING]
+        chart = {"id": self.charts[version]}
+        deploy = {"chart": chart, "values": layers, "values_mode": mode, "options": options}
+        plan = self.apply(self.planned({"deploy": deploy}))
         self.there = True
         assert self.ours.manifest() == plan["manifest"]
+
+    def planned(self, change: dict[str, Any]) -> httpx2.Response:
+        """Plan a change, which must leave the release as it is."""
+        before = self.told()
+        answer = self.ours.send("POST", "/plan", change)
+        assert self.told() == before
+        return answer
+
+    def apply(self, planned: httpx2.Response, state: str = "succeeded") -> dict[str, Any]:
+        """Apply the plan in an answer, and return it."""
+        assert planned.status_code == 201, planned.text
+        plan: dict[str, Any] = planned.json()
+        path, body = f"/api/v1/plans/{plan['id']}/apply", {"digest": plan["digest"]}
+        self.ours.ended(self.server.send("POST", path, json_body=body, headers={"Prefer": "wait=60"}), state)
+        return plan
 
     @rule(version=versions, own=values)
     def make_it_so_and_undo_that_as_its_tests_fail(self, version: str, own: dict[str, Any]) -> None:
@@ -156,23 +210,32 @@ class Walk(RuleBasedStateMachine):
         assert self.told() == before
 
     @precondition(lambda self: self.there and not self.is_only_history())
-    @rule()
-    def delete_and_keep_the_history(self) -> None:
-        self.ours.ended(self.ours.send("DELETE", "", {"options": {"keep_history": True}}))
+    @rule(options=options_of_an_uninstall, first_planned=st.booleans())
+    def delete_and_keep_the_history(self, *, options: dict[str, Any], first_planned: bool) -> None:
+        body = {"options": {**options, "keep_history": True}}
+        if first_planned:
+            self.apply(self.planned({"delete": body}))
+        else:
+            self.ours.ended(self.ours.send("DELETE", "", body))
         assert self.told()[-1]["status"] == "uninstalled"
 
     @precondition(lambda self: self.there)
-    @rule(checked=st.booleans())
-    def roll_back_to_what_was_deployed(self, *, checked: bool) -> None:
+    @rule(options=options_of_a_rollback, first_planned=st.booleans())
+    def roll_back_to_what_was_deployed(self, *, options: dict[str, Any], first_planned: bool) -> None:
         history = self.last
         good = [one for one in history if one["status"] in {"deployed", "superseded"}]
         before = [one["revision"] for one in good if one["revision"] < history[-1]["revision"]]
-        answer = self.ours.send("POST", "/rollback", {"options": {"checks": ["test"] if checked else []}})
+        body = {"options": options}
+        answer = self.planned({"rollback": body}) if first_planned else self.ours.send("POST", "/rollback", body)
         if not before:
             assert answer.status_code == 404, answer.text
             return
         goal = self.helm("get", "values", self.release.name, "-n", self.namespace, "--revision", str(before[-1]))
-        self.ours.ended(answer, "failed" if checked and "fate: fail" in goal else "succeeded")
+        state = "failed" if "checks" in options and "fate: fail" in goal else "succeeded"
+        if first_planned:
+            self.apply(answer, state)
+        else:
+            self.ours.ended(answer, state)
         assert self.told()[-1]["description"] == f"Rollback to {before[-1]}"
 
     @precondition(lambda self: self.there and not self.is_only_history())

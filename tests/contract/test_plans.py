@@ -1,5 +1,6 @@
 """Plans in the native API: what is reviewed is what is applied, or nothing; helm is the judge."""
 
+import base64
 import json
 import re
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import yaml
 from lightkube import Client
 from lightkube.config.kubeconfig import KubeConfig
 from lightkube.models.meta_v1 import ObjectMeta
@@ -140,7 +142,9 @@ def test_what_is_applied_is_what_was_planned_random_values_and_look_ups_included
     assert release.get("manifest").strip() == plan["manifest"].strip()
     assert release.get("notes").strip().endswith(plan["notes"].strip())
     stored = api.get(Secret, "web-random", namespace=release.namespace)
-    assert stored.data is not None
+    [planned] = [one for one in yaml.safe_load_all(plan["manifest"]) if one["metadata"]["name"] == "web-random"]
+    kept = {name: base64.b64decode(text).decode() for name, text in (stored.data or {}).items()}
+    assert kept == planned["stringData"]
     # the chart that is stored has its own templates
     shown = release.server.send("GET", f"/api/v1/plans/{plan['id']}").json()
     assert shown["operation_id"] == operation["id"]
