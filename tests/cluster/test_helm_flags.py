@@ -19,7 +19,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "helm-flags.md"
 GETS = ["get all", "get hooks", "get manifest", "get metadata", "get notes", "get values"]
 SHOWS = ["show all", "show chart", "show crds", "show readme", "show values"]
 TWINS = ["install", "upgrade", "rollback", "uninstall", "test", "list", "status", "history", "template", "lint", "show"]
-TWINS += [*GETS, *SHOWS, "pull"]
+TWINS += [*GETS, *SHOWS, "pull", "search", "version", "env", "completion"]
+#: Those that helm has below a name of a group.
+BELOW = {"search": "search repo", "completion": "completion bash"}
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class Flag:
 @cache
 def helms(helm: Path, command: str, section: str = "Flags") -> dict[str, Flag]:
     """The flags in that section of ``helm COMMAND --help``."""
-    done = subprocess.run([str(helm), *command.split(), "--help"], capture_output=True, text=True, check=True)
+    words = BELOW.get(command, command).split()
+    done = subprocess.run([str(helm), *words, "--help"], capture_output=True, text=True, check=True)
     _, _, after = done.stdout.partition(f"\n{section}:\n")
     text = after.partition("\n\n")[0]
     found = {}
@@ -69,7 +72,7 @@ def aliases(helm: Path, command: str) -> set[str]:
 def ours(command: str, *, shared: bool = False) -> dict[str, Flag]:
     """The options of our command: its own, or those of every command."""
     one = loaded(command)
-    connection = {param.name for param in one._shared}
+    connection = {param.name for param in getattr(one, "_shared", ())}
     found = {}
     for param in one.params:
         options = [option for option in param.opts if option.startswith("-")]
