@@ -28,6 +28,7 @@ _PROMISED: dict[tuple[ActionName, str], str] = {
     ("undo-install", "failed"): _GONE,
     ("undo-upgrade", "failed"): "deployed",
     ("undo-checks", "failed"): "deployed",
+    ("cleanup-upgrade", "failed"): "failed",
 }
 
 
@@ -141,7 +142,7 @@ def ends_as_promised(ending: Ending) -> list[str]:
     """Success is deployed, or gone; a cancelled install is gone, an upgrade deployed; a failed install is not."""
     if ending.action.startswith("apply") and "the plan was not applied" in ending.text:
         return [f"nobody else wrote anything, but {ending.text}"]
-    if ending.action.startswith("undo") and ending.state != "failed":
+    if ending.action.startswith(("undo", "cleanup")) and ending.state != "failed":
         return [f"the {ending.action}, which was to fail, {ending.state}"]
     usual = "deployed" if ending.state in {"succeeded", "cancelled"} else ""
     wanted = _PROMISED.get((ending.action, ending.state), usual)
@@ -154,14 +155,17 @@ def ends_as_promised(ending: Ending) -> list[str]:
 
 
 def objects_match(witness: Witness, ending: Ending) -> list[str]:
-    """After success and cancel the objects are those of the deployed revision; after failure none but its and ours."""
+    """After success and cancel the objects are those of the deployed revision; after failure none but its and ours.
+
+    What was cleaned up after a failure has left none of ours.
+    """
     deployed = [one.number for one in ending.revisions if one.status == "deployed"]
     wanted = witness.manifest(deployed[-1]) if deployed else {}
     if ending.state != "failed" and not ending.is_kept:
         return _differences(wanted, ending.objects)
     newest = ending.revisions[-1].number if ending.revisions else None
     allowed = dict(wanted)
-    if newest is not None and newest not in deployed:
+    if newest is not None and newest not in deployed and ending.action != "cleanup-upgrade":
         allowed |= witness.manifest(newest)
     return [
         f"{kind}/{name} is of no revision that counts" for kind, name in ending.objects if (kind, name) not in allowed

@@ -12,13 +12,13 @@ from tests.support.servers import wait_for
 
 Hook = Literal["quick", "slow", "endless", "slow-rollback", "slow-delete"]
 #: ``apply`` is that of a plan; ``cancel`` is a DELETE, ``cancel-keep`` leaves what was installed; ``checks`` are the
-#: tests as a part of an upgrade. What is undone has failed.
+#: tests as a part of an upgrade. What is undone has failed, and so has what is cleaned up.
 ActionName = Literal[
     "install", "upgrade", "rollback", "uninstall", "uninstall-keep", "test", "checks",
     "apply-install", "apply", "apply-rollback", "apply-uninstall",
     "cancel", "cancel-keep", "cancel-upgrade", "cancel-rollback", "cancel-uninstall", "cancel-uninstall-keep",
     "cancel-test", "cancel-checks",
-    "undo-install", "undo-upgrade", "undo-checks",
+    "undo-install", "undo-upgrade", "undo-checks", "cleanup-upgrade",
 ]  # fmt: skip
 ALL_ACTIONS: tuple[ActionName, ...] = get_args(ActionName)
 #: The short set has no time for the others, whose points are much like theirs.
@@ -185,7 +185,7 @@ class Release:
                 return self._apply()
             case "rollback":
                 return self._put("rollback", chart_id="")
-            case "undo-upgrade" | "undo-install":
+            case "undo-upgrade" | "undo-install" | "cleanup-upgrade":
                 return self._fail()
             case "test":
                 return self._own("POST", "/test", {})
@@ -202,8 +202,8 @@ class Release:
         return self.deployment.server.send("POST", f"/api/v1/operations/{operation}/cancel", json_body=keep)
 
     def _fail(self) -> httpx2.Response:
-        """Send what no API server takes whole, and what is to be undone for that."""
-        options = {"rollback_on_failure": True}
+        """Send what no API server takes whole, and what is to be undone, or cleaned up, for that."""
+        options = {"cleanup_on_fail" if self.action == "cleanup-upgrade" else "rollback_on_failure": True}
         body = {"chart": {"id": self.charts.id_of(2)}, "values": [{"set": "port=0"}], "options": options}
         return self._own("PUT", "", body)
 

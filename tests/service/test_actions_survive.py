@@ -253,6 +253,32 @@ def test_a_failed_upgrade_is_rolled_back_whatever_dies(place: Place, kill: Kill,
 
 
 @killed
+def test_what_a_failed_upgrade_has_created_is_deleted_whatever_dies(place: Place, kill: Kill):
+    """It dies when the objects are there, which the next attempt finds, and the failing hook runs."""
+    failing = SLOW.replace("simulate: slow", "simulate: fail")
+    hook = hook_job_template("post-upgrade").replace("    spec:\n      restartPolicy", failing)
+    extra = f"{{{{- if .Values.extra }}}}\n{config_map_template('extra')}{{{{- end }}}}\n"
+    templates = {"config.yaml": config_map_template(), "extra.yaml": extra, "hook.yaml": hook}
+    server, one = place.one.server, place.one
+    archive = build_chart("cleaned", "1.0.0", templates=templates, values={"text": "x", "extra": False})
+    chart = {"chart": {"id": server.upload(archive, parameters='{"override": true}').json()["id"]}}
+    path = f"/api/v1/clusters/{server.cluster_id}/namespaces/{one.namespace}/releases/{one.name}"
+    made = server.send("PUT", path, json_body=chart, headers={"Prefer": "wait=60"})
+    assert made.json()["state"] == "succeeded", made.text
+
+    options = {"values": [{"set": "extra=true"}], "options": {"cleanup_on_fail": True}}
+    assert server.send("PUT", path, json_body={**chart, **options}).status_code == HTTPStatus.ACCEPTED
+    place.interrupt(kill)
+    wait_for(lambda: place.operation()[0] == "failed", seconds=60)
+
+    assert place.one.statuses() == ["deployed", "failed", "failed"]
+    left = {found.metadata.name for found in place.api.list(ConfigMap, namespace=one.namespace) if found.metadata}
+    assert f"{one.name}-config" in left
+    assert f"{one.name}-extra" not in left
+    assert "orphans_removed" in place.events()
+
+
+@killed
 @pytest.mark.parametrize("event", ["pre-install", "pre-delete"])
 def test_a_failed_install_is_uninstalled_whatever_dies(place: Place, kill: Kill, event: str, helm_cli: HelmCommand):
     location = put_failing(place, event, first=True)

@@ -4,14 +4,14 @@ A later attempt may repeat each. Missing rights or kinds that are no longer serv
 fail the operation, because the revision is deployed.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 import structlog
 
 from pilothouse.errors import ClusterDenied, InvalidRequest
 from pilothouse.kubernetes.client import SECRETS, Secret
-from pilothouse.kubernetes.helm_secrets import StoredRelease, supersede
+from pilothouse.kubernetes.helm_secrets import OPERATION_LABEL, StoredRelease, supersede
 from pilothouse.kubernetes.kind_cache import KindCache
 from pilothouse.kubernetes.release_labels import ReleaseLabels
 from pilothouse.kubernetes.resources import ManifestObject
@@ -51,8 +51,9 @@ async def remove_orphans(attempt: Attempt, stored: StoredRelease, snapshot: Rele
 async def remove_created(attempt: Attempt, secret: Secret | None) -> tuple[Event, ...]:
     """Delete objects that a failed upgrade created: those that the deployed revision lacks and that are not older.
 
-    The API server dates both the objects and the Secret, which is stored before the first of them. Helm does this in
-    its own process, and so never if that dies.
+    An attempt that died has left a revision of its own, and objects that its successor found there. The API server
+    dates both the objects and the Secrets, of which the first is stored before any of them. Helm does this in its own
+    process, and so never if that dies.
     """
     failed, snapshot = stored_in(secret), await attempt.observe()
     step = attempt.decide_by(CLEAN_UP, classify_failed(snapshot, attempt.row, failed))
@@ -60,9 +61,18 @@ async def remove_created(attempt: Attempt, secret: Secret | None) -> tuple[Event
     if step is not Step.CLEAN_UP or secret is None or failed is None or kept is None:
         return ()
     stays = {identity(one) for one in await read_objects_of(kept)}
-    made = [one for one in await read_objects_of(failed) if identity(one) not in stays]
-    since = str(secret["metadata"].get("creationTimestamp", ""))
-    return await remove_objects(attempt, made, KindCache(attempt.client), newest=snapshot.newest, since=since)
+    secrets = [secret, *[await attempt.read(one.revision) for one in _failed_before(snapshot, attempt.row.id)]]
+    since = min(str(one["metadata"].get("creationTimestamp", "")) for one in secrets if one is not None)
+    tried = [stored for one in secrets if (stored := stored_in(one)) is not None]
+    made = {identity(obj): obj for one in tried for obj in await read_objects_of(one) if identity(obj) not in stays}
+    return await remove_objects(attempt, made.values(), KindCache(attempt.client), newest=snapshot.newest, since=since)
+
+
+def _failed_before(snapshot: ReleaseSnapshot, operation_id: str) -> Iterator[ReleaseLabels]:
+    """Yield the failed revisions before the newest that earlier attempts of the operation have left."""
+    for one in snapshot.revisions[:-1]:
+        if one.status == ReleaseStatus.FAILED and one.labels.get(OPERATION_LABEL) == operation_id:
+            yield one
 
 
 async def list_orphans(attempt: Attempt, snapshot: ReleaseSnapshot) -> Sequence[ManifestObject]:
