@@ -42,6 +42,19 @@ def world(server: RunningServer, kubeconfig: str, namespace: str) -> Iterator[Wo
         yield _world(server, kubeconfig, namespace, serving)
 
 
+@contextmanager
+def one_project(server: RunningServer, kubeconfig: str, namespace: str, *callers: Caller) -> Iterator[World]:
+    """Make what there is in one project only, for these callers."""
+    with repository() as serving:
+        serving.files = {"index.yaml": _INDEX, "matrix.tgz": config_map_chart("matrix")}
+        ids = _furnish(server, kubeconfig, namespace, serving, project_id=server.project_id)
+        holder = add_person(server, "CCE ReadOnlyAccess", project_id=server.project_id)
+        domain = _domain(server)
+        ids |= {"user_id": holder.id, "access_key": holder.server.access_key, "token": holder.token()}
+        ids |= {"domain_id": domain, "group_id": add_group(server, domain), "policy_id": add_policy(server, domain)}
+        yield World(server, {OWN: ids}, {OWN: _admin(server, OWN, server.project_id)}, list(callers))
+
+
 def _world(server: RunningServer, kubeconfig: str, namespace: str, serving: Repository) -> World:
     beside = server.send("POST", "/api/v1/projects", json_body={"name": "beside"}).json()["id"]
     abroad = add_tenant(server)
