@@ -16,7 +16,7 @@ from pilothouse.store import sources as store
 from pilothouse.store.charts import ChartContent
 from pilothouse.store.database import Database
 from pilothouse.store.release_index import NewRevision
-from pilothouse.store.release_lists import ReleaseFilter, ReleaseSort, list_releases
+from pilothouse.store.release_lists import ReleaseFilter, ReleaseSort, list_releases, list_rows
 from tests.support.operations import accept, new_install
 from tests.support.tenants import add_project
 
@@ -138,6 +138,33 @@ async def test_what_a_source_has_that_is_newer_is_in_lists_and_counted(place: Pl
     assert (counted.status, counted.releases, counted.updatable) == ("deployed", 2, 1)
     await place.offer(1, 2, 3, 4)
     assert await place.listed(update_available=True) == [("a", "4.0.0"), ("b", "4.0.0")]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told", "untold"),
+    [
+        (("name", "source", "update_available"), ("a", "team", "3.0.0"), ("a", "", "")),
+        (("update_deprecated", "name", "source"), (False, "a", "team"), (False, "a", "")),
+        (("source",), ("team",), ("",)),
+        (("name", "revision"), ("a", 1), ("a", 1)),
+    ],
+)
+async def test_any_choice_of_fields_has_what_is_known_of_the_source_if_it_may_be_told(
+    place: Place, wanted: tuple[str, ...], told: tuple[Any, ...], untold: tuple[Any, ...]
+):
+    await place.install(await place.pull(1), 1, name="a")
+    async with place.database.autocommit() as connection:
+        for with_sources, expected in ((True, told), (False, untold)):
+            rows = await list_rows(
+                connection,
+                wanted,
+                project_id=place.caller.project_id,
+                filters=ReleaseFilter(),
+                sort=ReleaseSort("name"),
+                limit=10,
+                with_sources=with_sources,
+            )
+            assert [tuple(row) for row in rows] == [expected]
 
 
 async def test_a_release_under_an_operation_has_the_update_of_the_chart_that_is_shown(place: Place):

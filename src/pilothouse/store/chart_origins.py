@@ -2,10 +2,10 @@
 
 A release names the chart that it was made from, by its id. That outlives the pulled archive, which may be dropped, so
 the source of an id is kept in a table of its own, with the newest version as it was when the source was synchronised:
-a list of releases reads one row for each. Another table has those whose source was removed.
+a list of releases reads one row for each chart. Another table has those whose source was removed.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -52,6 +52,12 @@ async def find_origin(tx: Transaction, chart_id: str, *, project_id: str) -> Cha
     """Return where the chart came from; without a source if it was uploaded."""
     row = (await tx.execute(_FIND, {"of_chart": chart_id, "of_project": project_id})).one_or_none()
     return ChartOrigin(*row) if row is not None else ChartOrigin()
+
+
+async def find_sources(tx: Transaction, chart_ids: Collection[str], *, project_id: str) -> dict[str, dict[str, object]]:
+    """Return for each of the charts that came from a source what lists tell of it, by the names of their fields."""
+    rows = await tx.execute(_FIND_SOURCES, {"of_charts": list(chart_ids), "of_project": project_id})
+    return {row["chart_id"]: {**row} for row in rows.mappings()}
 
 
 async def keep_removed(tx: Transaction, source_id: str) -> None:
@@ -203,6 +209,16 @@ UNION ALL
 SELECT source, '', false, '', url, removed_at FROM removed_origins
 WHERE chart_id = :of_chart AND project_id = :of_project
 """)  # noqa: S608  # the condition that is put in is our own
+# A source that is there counts before one that was removed, by coming after it.
+_FIND_SOURCES = text("""
+SELECT chart_id, source, removed_at AS source_removed_at, '' AS update_available, false AS update_deprecated
+FROM removed_origins WHERE chart_id = ANY(CAST(:of_charts AS text[])) AND project_id = :of_project
+UNION ALL
+SELECT o.chart_id, s.name, NULL, o.newer_version, o.newer_deprecated
+FROM chart_origins o JOIN chart_sources s ON s.id = o.source_id
+WHERE o.chart_id = ANY(CAST(:of_charts AS text[])) AND s.project_id = :of_project
+ORDER BY source_removed_at NULLS LAST
+""")
 _KEEP_REMOVED = text("""
 INSERT INTO removed_origins (chart_id, project_id, source, url)
 SELECT o.chart_id, s.project_id, s.name, s.url FROM chart_origins o JOIN chart_sources s ON s.id = o.source_id

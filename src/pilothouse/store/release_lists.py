@@ -2,17 +2,21 @@
 
 Each page is one statement and so one snapshot. Releases under an operation are few: they are looked up one by one, and
 all others come from an index that has little more than the newest revisions. The status that is shown is worked out
-here too, as ``services.releases.shown`` does for one release, because lists are filtered and sorted by it.
+here too, as ``services.releases.shown`` does for one release, because lists are filtered and sorted by it. The sources
+of the page's charts are read after it: a thousand releases are made from a few charts, or from none of a source.
 """
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, Final
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 
 from pilothouse.states import UNSETTLED, ReleaseStatus
+from pilothouse.store.chart_origins import find_sources
 from pilothouse.store.database import Transaction
 from pilothouse.store.drift import OUTDATED
 
@@ -120,13 +124,13 @@ async def find_project_index(tx: Transaction, *, project_id: str, cluster: str) 
     mine = _MINE + (_THE_ONE if cluster else "")
     statement = f"SELECT cluster_name AS name, cluster_id, complete IS TRUE AS complete FROM ({mine}) mine ORDER BY 1"
     params = {"project_id": project_id} | ({"cluster": cluster} if cluster else {})
-    rows = (await tx.execute(text(statement), params)).all()
+    rows = (await tx.execute(_as_text(statement), params)).all()
     return ProjectIndex(len(rows), [(row.cluster_id, row.name) for row in rows if not row.complete])
 
 
 async def list_places(tx: Transaction, *, project_id: str) -> list[tuple[str, str]]:
     """Return the clusters' ids and namespaces that the project's lists have something of."""
-    rows = await tx.execute(text(_PLACES), {"project_id": project_id})
+    rows = await tx.execute(_as_text(_PLACES), {"project_id": project_id})
     return [(row.cluster_id, row.namespace) for row in rows]
 
 
@@ -166,9 +170,26 @@ async def list_rows(
 
     To make objects of a thousand rows takes longer than to find them.
     """
-    statement = _page(wanted, filters, sort, limit, with_sources=with_sources)
+    names = tuple(wanted)
+    of_source = tuple(name for name in names if name in _UNKNOWN)
+    read = [name for name in names if name not in _UNKNOWN] + (["chart_id"] if of_source else [])
     params = _parameters(project_id, filters) | {f"after_{number}": value for number, value in enumerate(sort.after)}
-    return (await tx.execute(text(statement), params)).all()
+    rows = (await tx.execute(_as_text(_page(read, filters, sort, limit)), params)).all()
+    if not of_source:
+        return rows
+    charts = {row[-1] for row in rows if row[-1]} if with_sources else set()
+    sources = await find_sources(tx, charts, project_id=project_id) if charts else {}
+    told = {chart: tuple(known[name] for name in of_source) for chart, known in sources.items()}
+    unknown, found = tuple(_UNKNOWN[name] for name in of_source), [*read, *of_source]
+    places = [found.index(name) for name in names]
+    chosen = itemgetter(*places) if len(places) > 1 else lambda row: (row[places[0]],)
+    return [chosen((*row, *told.get(row[-1], unknown))) for row in rows]
+
+
+@functools.lru_cache(maxsize=128)
+def _as_text(statement: str) -> TextClause:
+    """Return the statement as the driver's layer takes it: to read it anew takes as long as a hundred rows."""
+    return text(statement)
 
 
 async def count_statuses(tx: Transaction, *, project_id: str, filters: ReleaseFilter) -> dict[str, int]:
@@ -176,7 +197,7 @@ async def count_statuses(tx: Transaction, *, project_id: str, filters: ReleaseFi
     statement = (
         f"{_shown(filters, _conditions(filters))} SELECT status, count(*) FROM shown GROUP BY status ORDER BY status"
     )
-    return {row[0]: row[1] for row in await tx.execute(text(statement), _parameters(project_id, filters))}
+    return {row[0]: row[1] for row in await tx.execute(_as_text(statement), _parameters(project_id, filters))}
 
 
 def _parameters(project_id: str, filters: ReleaseFilter) -> dict[str, Any]:
@@ -267,13 +288,17 @@ _OF_SOURCES = """chart_id IN (
 _OF_ONE_SOURCE = """chart_id IN (
     SELECT o.chart_id FROM chart_origins o JOIN chart_sources s ON s.id = o.source_id
     WHERE s.project_id = :project_id AND s.name = :source)"""
-_JOINED = {
-    "drifted": "looked.drifted",
-    "source": "coalesce(known.name, removed.source, '')",
-    "source_removed_at": "removed.removed_at",
-    "update_available": "coalesce(origin.newer_version, '')",
-    "update_deprecated": "coalesce(origin.newer_deprecated, false)",
+# What is told of a chart that no source has, or whose source is not to be shown.
+_UNKNOWN: Final[Mapping[str, object]] = {
+    "source": "",
+    "source_removed_at": None,
+    "update_available": "",
+    "update_deprecated": False,
 }
+_LOOKED = f"""LEFT JOIN drift_looks looked
+  ON looked.cluster_id = page.cluster_id AND looked.namespace = page.namespace AND looked.name = page.name
+  AND looked.problem = '' AND (looked.revision = page.revision AND page.status NOT IN ('uninstalled', 'failed')
+    OR page.status = 'failed' AND NOT {OUTDATED})"""
 
 
 def _conditions(filters: ReleaseFilter) -> list[str]:
@@ -352,7 +377,7 @@ def _operations(living: str, condition: str) -> str:
   """
 
 
-def _page(wanted: Iterable[str], filters: ReleaseFilter, sort: ReleaseSort, limit: int, *, with_sources: bool) -> str:
+def _page(read: Sequence[str], filters: ReleaseFilter, sort: ReleaseSort, limit: int) -> str:
     conditions, direction = _conditions(filters), "DESC" if sort.descending else "ASC"
     if sort.after:
         places = ", ".join(f":after_{number}" for number in range(len(sort.columns)))
@@ -361,7 +386,7 @@ def _page(wanted: Iterable[str], filters: ReleaseFilter, sort: ReleaseSort, limi
     # within a cluster its name is the same, and PostgreSQL does not know that
     within = ", ".join(f"{column} {direction}" for column in sort.columns if column != "cluster_name")
     each = f"ORDER BY {within} LIMIT {limit:d}"
-    columns = ", ".join(_JOINED.get(field, f"page.{field}") for field in wanted)
+    columns = ", ".join("looked.drifted" if column == "drifted" else f"page.{column}" for column in read)
     # a number, not a parameter: a plan for any limit would read everything
     ordered = f"ORDER BY {order} LIMIT {limit:d}"
     order_of_page = "ORDER BY " + ", ".join(f"page.{column} {direction}" for column in sort.columns)
@@ -370,13 +395,5 @@ def _page(wanted: Iterable[str], filters: ReleaseFilter, sort: ReleaseSort, limi
         further = f"WHERE cluster_name {'<=' if sort.descending else '>='} :after_0" if sort.after else ""
         clusters = f"SELECT * FROM mine {further} ORDER BY cluster_name {direction}"
         shown = _shown(filters, conditions, clusters=clusters, each=each, all_of_them=ordered)
-    return f"""{shown} SELECT {columns}
-FROM (SELECT * FROM shown {ordered}) page LEFT JOIN drift_looks looked
-  ON looked.cluster_id = page.cluster_id AND looked.namespace = page.namespace AND looked.name = page.name
-  AND looked.problem = '' AND (looked.revision = page.revision AND page.status NOT IN ('uninstalled', 'failed')
-    OR page.status = 'failed' AND NOT {OUTDATED})
-LEFT JOIN (chart_origins origin JOIN chart_sources known ON known.id = origin.source_id)
-  ON origin.chart_id = page.chart_id AND known.project_id = :project_id AND {"true" if with_sources else "false"}
-LEFT JOIN removed_origins removed
-  ON removed.chart_id = page.chart_id AND removed.project_id = :project_id AND {"true" if with_sources else "false"}
-{order_of_page}"""
+    looked = _LOOKED if "drifted" in read else ""
+    return f"{shown} SELECT {columns} FROM (SELECT * FROM shown {ordered}) page {looked} {order_of_page}"
