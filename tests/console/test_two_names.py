@@ -29,6 +29,11 @@ def test_what_is_at_work_under_another_name_is_told_and_cannot_be_unlocked(
         expect(page.locator("main")).not_to_contain_text("Locked by another program")
         for name in ("Unlock", "Change", "Roll back", "Uninstall"):
             expect(page.get_by_role("link", name=name, exact=True)).to_have_count(0)
+        page.goto(f"{person.home}/releases?cluster=second-name&namespace={namespace}")
+        expect(page.locator("tbody tr")).to_contain_text("elsewhere")
+        expect(page.locator("tbody .tag.bad")).to_have_count(0)
+        page.get_by_label("Locked").check()
+        expect(page.locator(".empty")).to_contain_text("No release matches.")
         page.goto(f"{at}/unlock")
         expect(page.locator("main")).to_contain_text("an operation of Pilothouse is at work on it")
         expect(page.get_by_role("button", name="Unlock")).to_have_count(0)

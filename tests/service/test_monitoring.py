@@ -88,12 +88,6 @@ def test_an_operation_is_counted_where_it_is_accepted_and_where_it_ends(
     assert worker["pilothouse_operation_duration_seconds_count"] == {("install",): 1}
     assert worker["pilothouse_attempts_total"] == {("ended",): 1}
     assert worker["pilothouse_engine_call_duration_seconds_count"][("install", "done")] == 1
-    phases = {phase: number for (phase,), number in worker["pilothouse_operation_phase_seconds_count"].items()}
-    assert {"render", "apply"} <= set(phases), phases
-    assert set(phases.values()) == {1}
-    assert sum(worker["pilothouse_operation_phase_seconds_sum"].values()) > 0
-    for each in (api, worker):
-        assert 0 <= each["pilothouse_database_pool_in_use"][()] < each["pilothouse_database_pool_limit"][()]
     assert api["pilothouse_operations"] == {("queued",): 0, ("running",): 0, ("cancelling",): 0}
     deployed = (watched.cluster_id, "deployed")
     assert wait_for(lambda: samples(ports["api"]).get("pilothouse_releases", {}).get(deployed, 0) >= 1)

@@ -185,7 +185,8 @@ async def test_pages_are_the_list_in_its_order(project: Project, sort: str):
     )
     whole = await project.listed(sort)
     columns = SORTS[sort.lstrip("-")]
-    keys = [tuple(getattr(one, column) for column in columns) for one in whole]
+    shown = [{**vars(one), "changed_at": one.uninstalled_at or one.updated_at} for one in whole]
+    keys = [tuple(one[column] for column in columns) for one in shown]
     assert keys == sorted(keys, reverse=sort.startswith("-"))
     assert len(whole) == 6
     for limit in (1, 2, 5):
@@ -271,6 +272,32 @@ async def test_what_overlays_a_release_is_shown_as_in_the_list_of_its_cluster(pr
     ]
     assert listed == expected
     assert len(listed) > (0 if stored is None else 100)
+
+
+@pytest.mark.parametrize("limit", [1, 100])
+async def test_an_uninstalled_release_counts_from_when_it_was_uninstalled(project: Project, limit: int):
+    begun = datetime(2026, 11, 1, tzinfo=UTC)
+    hours = {"kept": 0, "by-helm": 1, "runs": 2, "again": 4}
+    for name, hour in hours.items():
+        status = "uninstalled" if name in {"kept", "by-helm"} else "deployed"
+        await project.add("alpha", ("shop", name, 1, status), last_deployed=begun + timedelta(hours=hour))
+    for name in ("kept", "again"):
+        new = new_install(
+            project.caller.project_id, "u", cluster_id=project.id_of("alpha"), namespace="shop", release_name=name
+        )
+        await accept(project.database, new)
+        with psycopg.connect(project.database.dsn(), autocommit=True) as connection:
+            connection.execute(
+                "UPDATE operations SET action = 'uninstall', state = 'succeeded', finished_at = %s WHERE id = %s",
+                [begun + timedelta(hours=3), new.id],
+            )
+    found = await project.listed("-updated", limit=limit)
+    assert [one.name for one in found] == ["again", "kept", "runs", "by-helm"]
+    ended = {one.name: one.uninstalled_at for one in found}
+    assert ended == {"again": None, "kept": begun + timedelta(hours=3), "runs": None, "by-helm": None}
+    assert [one.updated_at - begun for one in found if one.name == "kept"] == [timedelta()]
+    since = begun + timedelta(hours=2, minutes=30)
+    assert [one.name for one in await project.listed("updated", changed_since=since)] == ["kept", "again"]
 
 
 async def test_the_indexes_of_all_clusters_are_told_at_once_as_each_alone(project: Project):

@@ -131,7 +131,7 @@ async def list_releases(request: Request) -> Response:
         ages=_ages(found.releases),
         old_seconds=_OLD_SECONDS,
         unsettled=UNSETTLED,
-        moving=any(one.operation_id for one in found.releases),
+        moving=bool(found.elsewhere) or any(one.operation_id for one in found.releases),
         may_look=caller.may_somewhere("cce:release:get"),
         unlooked=await _count_unlooked(request, query) if query["drifted"] and refused is None else None,
         looks_itself=bool(request.app.state.settings.observer.drift_requests_per_second),

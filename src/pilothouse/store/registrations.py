@@ -61,6 +61,49 @@ async def list_registrations(
     ]
 
 
+async def list_written_elsewhere(
+    tx: Transaction, *, project_id: str, address_of: Callable[[str], str], ended_since: timedelta
+) -> list[tuple[str, str, str]]:
+    """Return cluster, namespace and name of the project's releases that another registration writes, of any project.
+
+    What is the same cluster, and what counts as at work, is as for ``find_operation_elsewhere``.
+    """
+    wanted = (
+        select(operations.c.cluster_id, operations.c.namespace, operations.c.release_name)
+        .where(
+            operations.c.revision.is_not(None),
+            operations.c.action != Action.TEST,
+            or_(
+                in_states(LIVING_STATES),
+                operations.c.finished_at > func.clock_timestamp() - ended_since,
+            ),
+        )
+        .distinct()
+    )
+    writing = (await tx.execute(wanted)).all()
+    if not writing:
+        return []
+    query = select(clusters.c.id, clusters.c.project_id, clusters.c.server, clusters.c.identity)
+    rows = (await tx.execute(query)).all()
+    by_id = {row.id: row for row in rows}
+    by_address: dict[str, list[str]] = {}
+    by_identity: dict[str, list[str]] = {}
+    for row in rows:
+        if row.project_id == project_id:
+            by_address.setdefault(address_of(row.server), []).append(row.id)
+            by_identity.setdefault(row.identity, []).append(row.id)
+    found = set()
+    for one in writing:
+        at = by_id.get(one.cluster_id)
+        if at is None:
+            continue
+        same = set(by_address.get(address_of(at.server), ()))
+        if at.identity and at.project_id == project_id:
+            same.update(by_identity.get(at.identity, ()))
+        found |= {(cluster_id, one.namespace, one.release_name) for cluster_id in same - {at.id}}
+    return sorted(found)
+
+
 async def find_operation_elsewhere(
     tx: Transaction,
     registrations: Sequence[Registration],

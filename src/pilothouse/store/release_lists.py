@@ -19,6 +19,15 @@ from pilothouse.states import UNSETTLED, ReleaseStatus
 from pilothouse.store.chart_origins import find_sources
 from pilothouse.store.database import Transaction
 from pilothouse.store.drift import OUTDATED
+from pilothouse.store.shown_releases import (
+    CANDIDATE,
+    CHANGED_AT,
+    FAILED,
+    LIVING,
+    OVERLAID,
+    STORED_STATUS,
+    UNINSTALLED_AT,
+)
 
 
 @dataclass(frozen=True)
@@ -27,8 +36,9 @@ class ReleaseFilter:
 
     ``cluster``: id or name. ``name``: a part of it. ``chart``: its name, or name and version as ``name-version``.
     ``manager``: the beginning of the manager's name, ``none`` or ``operator`` for one of another program. ``places``:
-    clusters' ids with namespaces; None for all. ``locked``: on the way to another status, and no operation is at work.
-    ``source``: the name of the one that the chart came from. ``unlooked``: no look tells of its drift as it is now.
+    clusters' ids with namespaces; None for all. ``locked``: on the way to another status, and no operation is at work,
+    neither here nor ``elsewhere``: cluster, namespace and name of those. ``source``: the name of the one that the chart
+    came from. ``unlooked``: no look tells of its drift as it is now.
     """
 
     cluster: str = ""
@@ -40,6 +50,7 @@ class ReleaseFilter:
     drifted: bool | None = None
     unlooked: bool = False
     locked: bool = False
+    elsewhere: tuple[tuple[str, str, str], ...] = ()
     update_available: bool | None = None
     source: str = ""
     changed_since: datetime | None = None
@@ -66,9 +77,10 @@ class ReleaseItem:
     """One release of a list; ``operation_id`` is the unfinished operation, ``age_seconds`` that of the cluster's index.
 
     ``revision`` is 0 for an install that has failed and left none. ``updated_at`` is when the last action on it began,
-    or failed. ``drifted``: by the last look at what is deployed now; None if there was none. ``source``: of its chart,
-    by name; empty if that is not known, or not to be shown. ``source_removed_at``: when that was removed; None if it is
-    there. ``update_available``: the newest version that the source has, if it is a newer one.
+    or failed; ``uninstalled_at``: when an operation uninstalled it, if its history was kept. ``drifted``: by the last
+    look at what is deployed now; None if there was none. ``source``: of its chart, by name; empty if that is not known,
+    or not to be shown. ``source_removed_at``: when that was removed; None if it is there. ``update_available``: the
+    newest version that the source has, if it is a newer one.
     """
 
     cluster_id: str
@@ -81,6 +93,7 @@ class ReleaseItem:
     chart_version: str
     app_version: str
     updated_at: datetime
+    uninstalled_at: datetime | None
     manager: str
     operation_id: str
     age_seconds: float | None
@@ -109,7 +122,7 @@ SORTS: Final[Mapping[str, tuple[str, ...]]] = {
     "name": ("name", "cluster_name", "namespace"),
     "status": ("status", *_PLACE),
     "chart": ("chart_name", "chart_version", *_PLACE),
-    "updated": ("updated_at", *_PLACE),
+    "updated": ("changed_at", *_PLACE),
 }
 MANAGERS: Final[Mapping[str, str]] = {
     "none": "manager = ''",
@@ -201,10 +214,13 @@ async def count_statuses(tx: Transaction, *, project_id: str, filters: ReleaseFi
 
 
 def _parameters(project_id: str, filters: ReleaseFilter) -> dict[str, Any]:
-    unbound = {"manager", "drifted", "unlooked", "locked", "update_available", "hide_addons", "places"}
+    unbound = {"manager", "drifted", "unlooked", "locked", "update_available", "hide_addons", "places", "elsewhere"}
     conditions = {name: value for name, value in vars(filters).items() if value and name not in unbound}
     if filters.statuses:
         conditions["statuses"] = list(filters.statuses)
+    if filters.locked and filters.elsewhere:
+        for number, column in enumerate(("clusters", "namespaces", "names")):
+            conditions[f"busy_{column}"] = [one[number] for one in filters.elsewhere]
     if filters.places is not None:
         conditions["place_clusters"] = [cluster_id for cluster_id, _ in filters.places]
         conditions["place_namespaces"] = [namespace for _, namespace in filters.places]
@@ -212,15 +228,14 @@ def _parameters(project_id: str, filters: ReleaseFilter) -> dict[str, Any]:
 
 
 # ruff: noqa: S608  # what is put into these statements are names and conditions of our own
-_LIVING = "state IN ('queued', 'running', 'cancelling')"
-_FAILED = "state = 'failed' AND NOT wrote_revision AND dismissed_at IS NULL"
-_CANDIDATE = "gone_at IS NULL AND problem = '' AND (status <> 'superseded' OR exposed)"
 _PLACES = f"""
 SELECT DISTINCT cluster_id, namespace FROM release_revisions
 WHERE cluster_id IN (SELECT id FROM clusters WHERE project_id = :project_id)
-UNION SELECT cluster_id, namespace FROM operations WHERE project_id = :project_id AND ({_LIVING} OR {_FAILED})"""
+UNION SELECT cluster_id, namespace FROM operations WHERE project_id = :project_id AND ({LIVING} OR {FAILED})"""
 _AMONG_PLACES = """(cluster_id, namespace) IN (
     SELECT * FROM unnest(CAST(:place_clusters AS text[]), CAST(:place_namespaces AS text[])))"""
+_BUSY_ELSEWHERE = """(cluster_id, namespace, name) IN (SELECT * FROM unnest(
+    CAST(:busy_clusters AS text[]), CAST(:busy_namespaces AS text[]), CAST(:busy_names AS text[])))"""
 _MINE = """
   SELECT c.id AS cluster_id, c.name COLLATE "C" AS cluster_name,
     b.listed_at IS NOT NULL AND NOT b.truncated AS complete,
@@ -231,48 +246,7 @@ _THE_ONE = """ AND (
     c.id = :cluster
     OR (c.name = :cluster AND NOT EXISTS (SELECT FROM clusters WHERE id = :cluster AND project_id = :project_id))
   )"""
-# What is shown of a release under an operation: as ``ShownReleases.newest`` has it.
-_UNDERWAY = """CASE
-    WHEN o.state = 'cancelling' AND o.action = 'install' AND NOT o.keep_resources THEN 'uninstalling'
-    WHEN o.state = 'cancelling' AND o.action = 'upgrade' AND NOT o.keep_resources THEN 'pending-rollback'
-    WHEN o.state = 'cancelling' AND o.keep_resources AND o.action <> 'install' THEN 'unknown'
-    WHEN o.action = 'install' THEN 'pending-install'
-    WHEN o.action = 'upgrade' THEN 'pending-upgrade'
-    WHEN o.action = 'rollback' THEN 'pending-rollback'
-    WHEN o.action = 'uninstall' THEN 'uninstalling'
-    ELSE 'unknown' END"""
-_IS_SHOWN = "(o.living AND o.action <> 'test')"
-_FAILED_BEFORE = "(NOT o.living AND o.base_revision = r.revision)"
 _UNSETTLED = ", ".join(f"'{one}'" for one in sorted(UNSETTLED))
-_STORED_STATUS = "CASE WHEN r.status = 'superseded' THEN 'unknown' ELSE r.status END"
-
-
-_OVERLAID = f"""
-  SELECT o.cluster_id, o.cluster_name, o.namespace, o.name,
-    CASE WHEN {_IS_SHOWN} THEN coalesce(o.undo_revision, o.revision, r.revision + 1, 1)
-      ELSE coalesce(r.revision, 0) END AS revision,
-    CASE WHEN {_IS_SHOWN} THEN {_UNDERWAY} WHEN r.name IS NULL OR {_FAILED_BEFORE} THEN 'failed'
-      ELSE {_STORED_STATUS} END COLLATE "C" AS status,
-    CASE WHEN {_IS_SHOWN} OR r.name IS NULL THEN o.chart_name ELSE r.chart_name END COLLATE "C" AS chart_name,
-    CASE WHEN {_IS_SHOWN} OR r.name IS NULL THEN o.chart_version ELSE r.chart_version END COLLATE "C" AS chart_version,
-    CASE WHEN ({_IS_SHOWN} OR r.name IS NULL) AND (o.chart_name, o.chart_version)
-      IS DISTINCT FROM (r.chart_name, r.chart_version) THEN '' ELSE r.app_version END AS app_version,
-    CASE WHEN {_IS_SHOWN} OR r.name IS NULL THEN coalesce(o.finished_at, o.created_at)
-      WHEN {_FAILED_BEFORE} THEN coalesce(o.finished_at, r.last_deployed, 'epoch')
-      ELSE coalesce(r.last_deployed, 'epoch') END AS updated_at,
-    coalesce(r.manager, '') AS manager,
-    CASE WHEN r.name IS NULL THEN o.chart_id
-      WHEN NOT {_IS_SHOWN} OR (o.chart_name, o.chart_version) = (r.chart_name, r.chart_version) THEN r.origin_chart_id
-      ELSE o.chart_id END AS chart_id,
-    CASE WHEN o.living THEN o.id ELSE '' END AS operation_id, o.age_seconds
-  FROM laid o LEFT JOIN LATERAL (
-    SELECT * FROM release_revisions
-    WHERE cluster_id = o.cluster_id AND namespace = o.namespace AND name = o.name AND {_CANDIDATE}
-    ORDER BY revision DESC LIMIT 1
-  ) r ON true
-  WHERE {_IS_SHOWN} OR r.name IS NOT NULL OR o.action = 'install'"""
-
-
 # A look at an older revision does as well if the newest failed, as that one is deployed still.
 _LOOKS = "drift_looks looked WHERE cluster_id IN (SELECT cluster_id FROM mine) AND problem = '' AND {found}"
 _HAS_LOOK = f"""(
@@ -309,11 +283,13 @@ def _conditions(filters: ReleaseFilter) -> list[str]:
         "chart": "(chart_name = :chart OR chart_name || '-' || chart_version = :chart)",
         "manager": MANAGERS.get(filters.manager, "false"),
         "statuses": "status = ANY(CAST(:statuses AS text[]))",
-        "changed_since": "updated_at >= :changed_since",
+        "changed_since": "changed_at >= :changed_since",
         "hide_addons": "name NOT LIKE 'cceaddon-%'",
         "locked": f"operation_id = '' AND status IN ({_UNSETTLED})",
     }
     conditions = [condition for name, condition in found.items() if getattr(filters, name)]
+    if filters.locked and filters.elsewhere:
+        conditions.append(f"NOT {_BUSY_ELSEWHERE}")
     if filters.places is not None:
         conditions.append(_AMONG_PLACES)
     if filters.drifted is not None:
@@ -343,23 +319,23 @@ def _shown(
     return f"""
 WITH mine AS MATERIALIZED ({_MINE}{_THE_ONE if filters.cluster else ""}), laid AS MATERIALIZED (
   SELECT DISTINCT ON (o.cluster_id, o.namespace, o.name) o.*, mine.cluster_name, mine.age_seconds
-  FROM mine CROSS JOIN LATERAL ({_operations("true", _LIVING)} UNION ALL {_operations("false", _FAILED)}) o
+  FROM mine CROSS JOIN LATERAL ({_operations("true", LIVING)} UNION ALL {_operations("false", FAILED)}) o
   ORDER BY o.cluster_id, o.namespace, o.name, o.living DESC, o.created_at DESC
-), overlaid AS ({_OVERLAID}
+), overlaid AS ({OVERLAID}
 ), shown AS (
   SELECT * FROM overlaid WHERE {where}
   UNION ALL
   (SELECT mine.cluster_id, mine.cluster_name, newest.*, mine.age_seconds FROM ({clusters}) mine CROSS JOIN LATERAL (
-    SELECT * FROM (
+    SELECT * FROM (SELECT *, {CHANGED_AT} FROM (
       SELECT DISTINCT ON (r.namespace, r.name) r.namespace, r.name, r.revision,
-        {_STORED_STATUS} COLLATE "C" AS status, r.chart_name COLLATE "C" AS chart_name,
+        {STORED_STATUS} COLLATE "C" AS status, r.chart_name COLLATE "C" AS chart_name,
         r.chart_version COLLATE "C" AS chart_version, r.app_version,
-        coalesce(r.last_deployed, 'epoch') AS updated_at, r.manager, r.origin_chart_id AS chart_id,
-        '' AS operation_id
+        coalesce(r.last_deployed, 'epoch') AS updated_at, {UNINSTALLED_AT} AS uninstalled_at, r.manager,
+        r.origin_chart_id AS chart_id, '' AS operation_id
       FROM release_revisions r
-      WHERE r.cluster_id = mine.cluster_id AND {_CANDIDATE}
+      WHERE r.cluster_id = mine.cluster_id AND {CANDIDATE}
       ORDER BY r.namespace, r.name, r.revision DESC
-    ) stored
+    ) newest_stored) stored
     WHERE (mine.cluster_id, namespace, name) NOT IN (SELECT cluster_id, namespace, name FROM laid) AND {where}
     {each}
   ) newest {all_of_them})

@@ -23,7 +23,7 @@ _LONGEST: Final = 253
 _MOST: Final = 1_000
 _STATUSES: Final = frozenset(map(str, ReleaseStatus))
 _NAMED_CLUSTERS: Final = 20
-_TIMES: Final = frozenset({"updated_at", "source_removed_at"})
+_TIMES: Final = frozenset({"updated_at", "uninstalled_at", "source_removed_at"})
 _ALWAYS: Final = ("cluster_id", "cluster_name", "namespace", "name")
 _JSON: Final = "application/json"
 #: As Kubernetes' API server has it for kubectl: column names once, and each release as an array.
@@ -50,7 +50,9 @@ def _filter(
     status: Annotated[str, Query(description="only in one of these, comma-separated: `failed,pending-upgrade`")] = "",
     manager: Annotated[str, Query(description=f"only managed by: {', '.join(f'`{word}`' for word in MANAGERS)}")] = "",
     changed_since: Annotated[
-        Time | None, Query(description="only if `updated_at` is at this time or later"), OptionalBlank
+        Time | None,
+        Query(description="only if `updated_at` or `uninstalled_at` is at this time or later"),
+        OptionalBlank,
     ] = None,
     drifted: Annotated[
         bool | None,

@@ -31,8 +31,9 @@ class ReleaseSummary(View):
     """A release in a list. With `fields` only the first four are always there.
 
     `revision`: 0 for an install that has failed and left none. `status` is Helm's word, or what an operation is making
-    of it. `updated_at`: when it was last deployed, or when the operation was accepted or failed. `manager`: the program
-    besides Helm that its marks name; empty for none. `operation_id`: the unfinished operation; empty for none.
+    of it. `updated_at`: when it was last deployed, or when the operation was accepted or failed. `uninstalled_at`: when
+    an operation uninstalled it and kept its history; null if none did. `manager`: the program besides Helm that its
+    marks name; empty for none. `operation_id`: the unfinished operation; empty for none.
     `age_seconds`: since the cluster last confirmed this; null if it never did. `drifted`: whether the last look found
     drift; null without a look at what is deployed now. `source`: the name of the one that the chart was taken from;
     empty if it is not known, or the caller may not list sources. `source_removed_at`: when that source was removed, of
@@ -52,6 +53,7 @@ class ReleaseSummary(View):
     chart_version: str = ""
     app_version: str = ""
     updated_at: Annotated[Milliseconds, Field(default_factory=lambda: datetime.now(UTC))]  # always given: not required
+    uninstalled_at: Milliseconds | None = None
     manager: str = ""
     operation_id: str = ""
     age_seconds: Age | None = None

@@ -18,7 +18,7 @@ from pilothouse.redaction import WITHHELD
 from pilothouse.services.charts.trust import without_source
 from pilothouse.services.clusters import Clusters, cluster_error_context, unknown_cluster
 from pilothouse.services.identity.bootstrap import Caller
-from pilothouse.services.releases.causes import Cause, find_chart_digest, find_last_change, find_underway
+from pilothouse.services.releases.causes import Cause, find_cause, find_chart_digest, find_last_change, find_underway
 from pilothouse.services.releases.elsewhere import AtWork, list_all_changes, show_elsewhere
 from pilothouse.services.releases.live import LiveReleases
 from pilothouse.services.releases.masking import hide_in_notes, hide_in_text, is_ordinary
@@ -83,11 +83,15 @@ class ReleaseDetail:
 
 @dataclass(frozen=True)
 class HistoryItem:
-    """One revision of a history, with what wrote it, and the digest of the chart's archive if that is known."""
+    """One revision of a history, with what wrote it, and the digest of the chart's archive if that is known.
+
+    Of one that was uninstalled ``cause`` is what did that, and ``written_by`` what wrote it before.
+    """
 
     revision: RevisionRow = field(repr=False)
     description: str
     cause: Cause | None
+    written_by: Cause | None
     chart_digest: str
 
 
@@ -210,7 +214,13 @@ class ReleaseDetails:
             said |= dict.fromkeys(told[most:], WITHHELD)
         changes = await self._changes(caller, cluster, place, found.revisions, changes)
         return [
-            HistoryItem(row, said[row.revision], find_last_change(row, changes), find_chart_digest(row, changes))
+            HistoryItem(
+                row,
+                said[row.revision],
+                find_last_change(row, changes),
+                find_cause(row, changes),
+                find_chart_digest(row, changes),
+            )
             for row in found.revisions
         ]
 
@@ -223,7 +233,7 @@ class ReleaseDetails:
         changes: list[Change],
     ) -> list[Change]:
         """Return the operations that may have written these: also of other registrations, if those do not tell."""
-        if all(find_last_change(row, changes) is not None for row in rows):
+        if all(find_last_change(row, changes) and find_cause(row, changes) for row in rows):
             return changes
         async with self._database.autocommit() as connection:
             known = await list_all_changes(connection, caller, cluster.id, namespace=place.namespace, name=place.name)

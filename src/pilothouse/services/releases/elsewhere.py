@@ -70,6 +70,16 @@ async def show_elsewhere(
     return AtWork(found.operation_id, found.action, found.state, found.cluster_name)
 
 
+async def list_elsewhere(tx: Transaction, project_id: str) -> frozenset[tuple[str, str, str]]:
+    """Return cluster, namespace and name of all releases of the project that ``show_elsewhere`` tells of.
+
+    The caller leaves out those that one may not see.
+    """
+    return frozenset(
+        await store.list_written_elsewhere(tx, project_id=project_id, address_of=api_server, ended_since=_LAG)
+    )
+
+
 async def list_all_changes(
     tx: Transaction, caller: Caller, cluster_id: str, *, namespace: str, name: str
 ) -> list[Change] | None:

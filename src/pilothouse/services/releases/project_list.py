@@ -6,7 +6,9 @@ from typing import Any, Generic, TypeVar
 
 from pilothouse.services.clusters import unknown_cluster
 from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.releases.elsewhere import list_elsewhere
 from pilothouse.settings import ReleaseSettings
+from pilothouse.states import UNSETTLED
 from pilothouse.store import release_lists as store
 from pilothouse.store.database import Database
 from pilothouse.store.release_lists import RELEASE_FIELDS, ReleaseFilter, ReleaseItem, ReleaseSort
@@ -19,13 +21,15 @@ class ProjectPage(Generic[R]):
     """A page of a list; ``next`` is where the next one begins, None at the end.
 
     ``totals``: how many releases have each status; None unless requested. ``incomplete``: names of the clusters whose
-    index lacks releases, of those in which the caller may list some.
+    index lacks releases, of those in which the caller may list some. ``elsewhere``: cluster, namespace and name of
+    those on which an operation of another registration of the API server is at work; only of a page of items.
     """
 
     releases: Sequence[R]
     next: tuple[Any, ...] | None
     totals: Mapping[str, int] | None
     incomplete: list[str]
+    elsewhere: frozenset[tuple[str, str, str]] = frozenset()
 
 
 class ProjectReleases:
@@ -45,7 +49,21 @@ class ProjectReleases:
         """
         caller.require_somewhere("cce:release:list")
         page = await self.list_rows(caller, wanted, RELEASE_FIELDS, sort=sort, limit=limit, totals=totals)
-        return ProjectPage([ReleaseItem(*row) for row in page.releases], page.next, page.totals, page.incomplete)
+        items = [ReleaseItem(*row[: len(RELEASE_FIELDS)]) for row in page.releases]
+        elsewhere = await self._elsewhere(caller, items)
+        return ProjectPage(items, page.next, page.totals, page.incomplete, elsewhere)
+
+    async def _elsewhere(self, caller: Caller, items: Sequence[ReleaseItem]) -> frozenset[tuple[str, str, str]]:
+        """Return which of these look locked and are at work elsewhere."""
+        stuck = {
+            (one.cluster_id, one.namespace, one.name)
+            for one in items
+            if not one.operation_id and one.status in UNSETTLED
+        }
+        if not stuck:
+            return frozenset()
+        async with self._database.autocommit() as connection:
+            return await list_elsewhere(connection, caller.project_id) & stuck
 
     async def list_rows(
         self,
@@ -71,6 +89,8 @@ class ProjectReleases:
                 places = await store.list_places(connection, project_id=project_id)
                 seen = tuple(one for one in places if caller.at(*one).may("cce:release:list"))
                 wanted = replace(wanted, places=seen)
+            if wanted.locked:
+                wanted = replace(wanted, elsewhere=tuple(await list_elsewhere(connection, project_id)))
             columns = (*fields, *(column for column in sort.columns if column not in fields))
             found = await store.list_rows(
                 connection,

@@ -23,6 +23,7 @@ USUAL = ReleaseItem(
     chart_version="1.2.3",
     app_version="",
     updated_at=datetime(2026, 11, 30, 5, 0, 0, 123456, tzinfo=UTC),
+    uninstalled_at=None,
     manager="Flux HelmRelease web",
     operation_id="",
     age_seconds=1.25,
@@ -32,6 +33,7 @@ USUAL = ReleaseItem(
     update_available="2.0.0",
     update_deprecated=True,
 )
+_TIMES = {"updated_at", "uninstalled_at", "source_removed_at"}
 ODD: list[dict[str, Any]] = [
     {},
     {"app_version": 'a"\\\n\x1f\x7f\u2028é你😀', "manager": "</script>"},
@@ -41,6 +43,7 @@ ODD: list[dict[str, Any]] = [
     {"updated_at": datetime(1970, 1, 1, tzinfo=timezone(timedelta(hours=8)))},
     {"updated_at": datetime(2026, 1, 1, 0, 0, 0, 999, tzinfo=UTC)},
     {"source": "team", "source_removed_at": datetime(2026, 1, 1, 0, 0, 0, 999, tzinfo=UTC)},
+    {"uninstalled_at": datetime(2026, 1, 1, 0, 0, 0, 999, tzinfo=UTC)},
 ]
 
 
@@ -66,11 +69,9 @@ def test_a_table_has_the_same_values(names: tuple[str, ...]):
     assert table["columns"] == list(names)
     views = [dict(zip(names, row, strict=True)) for row in table["rows"]]
     for view, item in zip(views, items, strict=True):
-        if "updated_at" in view:
-            assert datetime.fromisoformat(view.pop("updated_at")) == item.updated_at
-        removed_at = view.pop("source_removed_at", None)
-        assert "source_removed_at" not in names or as_time(removed_at) == item.source_removed_at
-    without_time = [name for name in names if name not in {"updated_at", "source_removed_at"}]
+        for name in _TIMES & view.keys():
+            assert as_time(view.pop(name)) == getattr(item, name)
+    without_time = [name for name in names if name not in _TIMES]
     declared = MODEL.dump_json(MODEL.validate_python(items, from_attributes=True), include={"__all__": {*without_time}})
     assert views == orjson.loads(declared)
 
