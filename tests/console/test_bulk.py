@@ -57,6 +57,27 @@ def test_several_are_uninstalled_after_one_page_has_named_all(
     assert {server.show(namespace, name).status_code for name in pair} == {404}
 
 
+def test_several_are_uninstalled_with_their_histories_kept(
+    person: Visit, server: RunningServer, namespace: str, helm_cli: HelmCommand, pair: tuple[str, str]
+):
+    both = [OneRelease(server, namespace, name, helm_cli) for name in pair]
+    page = choose(person, namespace, *pair)
+    page.get_by_role("button", name="Uninstall").click()
+    page.get_by_label("Keep the history").check()
+    page.get_by_label(re.compile("to confirm")).fill("uninstall")
+    page.get_by_role("button", name="Uninstall 2").click()
+    expect(page.get_by_role("alert")).to_contain_text("type 'uninstall 2'")
+    expect(page.get_by_label("Keep the history")).to_be_checked()
+    page.get_by_label(re.compile("to confirm")).fill("uninstall 2")
+    page.get_by_role("button", name="Uninstall 2").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("2 of 2 ordered")
+    wait_for(lambda: all(one.statuses() == ["uninstalled"] for one in both))
+    page = choose(person, namespace, *pair)
+    page.get_by_role("button", name="Uninstall").click()
+    expect(page.locator("tbody")).to_contain_text("its history, all that is left of it, is deleted")
+    expect(page.get_by_label("Keep the history")).to_have_count(0)
+
+
 def test_several_are_rolled_back_and_one_that_cannot_be_is_left_alone(  # noqa: PLR0917 (fixtures)
     person: Visit, server: RunningServer, namespace: str, helm_cli: HelmCommand, charts: dict[str, str],
     pair: tuple[str, str],

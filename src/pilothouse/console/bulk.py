@@ -14,11 +14,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pilothouse.console.faults import tell
+from pilothouse.console.forms import Fields
 from pilothouse.console.operations import OPERATION_ID, cluster_names
 from pilothouse.console.release_writes import (
     find_last_good,
     is_uninstalled,
     read_earlier,
+    read_uninstall,
     submit_rollback,
     submit_uninstall,
 )
@@ -116,7 +118,7 @@ async def ask(request: Request) -> Response:
 
 
 async def _ask(
-    request: Request, deed: str, named: list[Chosen], *, refused: Refusal | None = None, typed: str = ""
+    request: Request, deed: str, named: list[Chosen], *, refused: Refusal | None = None, typed: Fields | None = None
 ) -> Response:
     chosen = [await _look(request, deed, one) for one in named]
     return await page(
@@ -128,10 +130,16 @@ async def _ask(
         ready=[one for one in chosen if not one.problem],
         others=[one for one in chosen if one.problem],
         confirm=_confirmation(deed, [one for one in chosen if not one.problem]),
-        typed=typed,
+        typed=typed or {},
+        keepable=any(one.revision and not _is_history(one) for one in chosen if not one.problem),
         runs_hooks=request.app.state.settings.hooks.on_delete,
         once=new_once(),
     )
+
+
+def _is_history(one: Chosen) -> bool:
+    """Return whether nothing but the history of the release is left."""
+    return one.detail is not None and is_uninstalled(one.detail)
 
 
 def _confirmation(deed: str, chosen: list[Chosen]) -> str:
@@ -170,12 +178,12 @@ async def carry_out(request: Request) -> Response:
     wanted = _confirmation(deed, named)
     if wanted and " ".join(fields.get("confirm", "").split()) != wanted:
         error = wrong("confirm", gettext("type %(wanted)s to uninstall them", wanted=repr(wanted)))
-        return await _ask(request, deed, named, refused=refusal(request, error), typed=fields.get("confirm", ""))
-    key = key_of(request, fields)
+        return await _ask(request, deed, named, refused=refusal(request, error), typed=fields)
+    key, options = key_of(request, fields), read_uninstall(fields)
     done = []
     for number, one in enumerate(named):
         own = Key(f"{key.text}-{number}"[:255], key.fingerprint) if key is not None else None
-        done.append(await _submit(request, deed, one, own))
+        done.append(await _submit(request, deed, one, options, own))
     ordered = [("order", one.operation_id) for one in done if one.operation_id]
     left = [("left", one.text) for one in done if not one.operation_id]
     address = f"{here(caller_of(request))}/releases/bulk/ordered?{urlencode([('do', deed), *ordered, *left])}"
@@ -201,11 +209,11 @@ async def show_ordered(request: Request) -> Response:
     return await page(request, "bulk_done.html", deed=deed, done=done)
 
 
-async def _submit(request: Request, deed: str, one: Chosen, key: Key | None) -> Chosen:
+async def _submit(request: Request, deed: str, one: Chosen, options: DeleteRelease, key: Key | None) -> Chosen:
     seen = Seen(one.revision, one.since)
     try:
         if deed == Action.UNINSTALL:
-            accepted = await submit_uninstall(request, one.place, DeleteRelease(seen=seen), key=key)
+            accepted = await submit_uninstall(request, one.place, replace(options, seen=seen), key=key)
         else:
             accepted = await submit_rollback(
                 request, one.place, revision=one.target, include_hooks=False, key=key, seen=seen

@@ -147,7 +147,7 @@ async def uninstall(request: Request) -> Response:
 
     async def order(fields: Fields) -> str:
         place = place_of(request)
-        wanted = DeleteRelease(no_hooks=_without_hooks(fields), keep_history="keep_history" in fields)
+        wanted = read_uninstall(fields)
         if "plan" in fields:
             return await _plan(request, wanted)
         ask = gettext("type the release's name, %(name)s, to uninstall it", name=place.name)
@@ -159,9 +159,9 @@ async def uninstall(request: Request) -> Response:
     return await _write(request, order, _uninstall_page)
 
 
-def _without_hooks(fields: Fields) -> bool | None:
-    """Return that hooks run if somebody has ticked it; else it is as the server does it."""
-    return False if "hooks" in fields else None
+def read_uninstall(fields: Fields) -> DeleteRelease:
+    """Return what the form of an uninstall asks for; hooks run if somebody has ticked it, else as the server does."""
+    return DeleteRelease(no_hooks=False if "hooks" in fields else None, keep_history="keep_history" in fields)
 
 
 async def _uninstall_page(request: Request, fields: Fields, **more: Any) -> Response:
