@@ -4,6 +4,11 @@ Every message is for the person who made the call: what was wrong, where, and wh
 ``cli``) map a class to a status and a code; nothing below them knows either.
 """
 
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+_Read = TypeVar("_Read")
+
 
 class PilothouseError(Exception):
     """Base of all errors that are reported to a caller; ``str(error)`` is the message to show."""
@@ -15,6 +20,57 @@ class InvalidRequest(PilothouseError):
 
 class InvalidArgument(InvalidRequest):
     """The request itself is wrong, whatever there is on the server: a parameter, header, form or member of its body."""
+
+
+class SeveralWrong(InvalidArgument):
+    """The request violates several rules, each with its own message."""
+
+    def __init__(self, errors: Sequence[InvalidRequest]) -> None:
+        super().__init__("\n".join(map(str, errors)))
+        self.errors = errors
+
+
+class Checks:
+    """Check the parts of a request, and tell at the end all that is wrong at once."""
+
+    def __init__(self) -> None:
+        self._errors: list[InvalidRequest] = []
+
+    def read(self, one: Callable[[], _Read]) -> _Read | None:
+        """Return what is read; None for what is wrong, which is told at the end."""
+        try:
+            return one()
+        except InvalidRequest as error:
+            self.note(error)
+        return None
+
+    async def wait(self, one: Awaitable[_Read]) -> _Read | None:
+        """Return the same of what takes time."""
+        try:
+            return await one
+        except InvalidRequest as error:
+            self.note(error)
+        return None
+
+    @property
+    def found(self) -> bool:
+        """True if something is wrong."""
+        return bool(self._errors)
+
+    def refuse(self, text: str) -> None:
+        """Note what is wrong."""
+        self._errors.append(InvalidArgument(text))
+
+    def end(self) -> None:
+        """Raise what was wrong."""
+        if len(self._errors) == 1:
+            raise self._errors[0]
+        if self._errors:
+            raise SeveralWrong(self._errors)
+
+    def note(self, error: InvalidRequest) -> None:
+        """Note an error, to be told at the end."""
+        self._errors += error.errors if isinstance(error, SeveralWrong) else [error]
 
 
 class UnsupportedContentType(InvalidRequest):

@@ -67,7 +67,8 @@ const looks = EditorView.theme({
   ".cm-deletedLineGutter": { background: "var(--bad)" },
 });
 
-async function judge(form, url, told, tell) {
+// `said`: what the server said of the text when it was sent; what is told below takes its place.
+async function judge(form, url, told, said, tell) {
   const answer = await fetch(url, { method: "POST", body: new URLSearchParams(new FormData(form)) });
   if (!answer.ok || !answer.headers.get("content-type")?.startsWith("application/json")) {
     told.textContent = tell("unjudged");
@@ -79,6 +80,7 @@ async function judge(form, url, told, tell) {
     line.textContent = tell("line", { number: one.line, text: one.text });
     return line;
   }));
+  if (problems.length) said?.remove();
   return problems;
 }
 
@@ -88,6 +90,7 @@ function enhance(area) {
   const label = form.querySelector(`label[for="${area.id}"]`);
   const host = document.createElement("div");
   const told = document.createElement("div");
+  const said = document.getElementById(`fault-${area.name}`);
   const tools = document.createElement("div");
   host.className = "editor";
   tools.className = "tools";
@@ -106,7 +109,7 @@ function enhance(area) {
   });
   const judged = linter(async (view) => {
     area.value = view.state.doc.toString();
-    const problems = await judge(form, area.dataset.judge, told, tell).catch(() => []);
+    const problems = await judge(form, area.dataset.judge, told, said, tell).catch(() => []);
     return problems.filter((one) => one.line <= view.state.doc.lines).map((one) => {
       const line = view.state.doc.line(one.line);
       const from = Math.min(line.from + Math.max(one.column - 1, line.text.search(/\S|$/)), line.to);

@@ -15,10 +15,12 @@ from pilothouse.console.people import FORMS, Person, show_person, writes
 from pilothouse.console.rendering import page, refusal
 from pilothouse.console.requests import caller_of, here, read_form, see_other, wrong
 from pilothouse.console.texts import gettext
-from pilothouse.errors import PilothouseError
+from pilothouse.errors import Checks, PilothouseError
 from pilothouse.http.errors import Refusal
 from pilothouse.http.requests import request_id_of, service_of
-from pilothouse.services.identity.users import Users
+from pilothouse.services.identity.projects import Projects
+from pilothouse.services.identity.users import NewUser, Users
+from pilothouse.store.roles import RoleRow
 
 _USERS: Final = "/access/users"
 _USER: Final = f"{_USERS}/{{user_id}}"
@@ -30,14 +32,20 @@ async def list_users(request: Request) -> Response:
 
 
 async def _list(request: Request, *, refused: Refusal | None = None, typed: Fields | None = None) -> Response:
-    caller, labels = caller_of(request), {"new_password": gettext("Password")}
+    caller, users, labels = caller_of(request), service_of(request, Users), {"new_password": gettext("Password")}
+    projects = await service_of(request, Projects).list_all(caller)
+    shown = ("name", "new_password", "role", "project", "sure")
     return await page(
         request,
         "access.html",
         refused=refused,
-        faults=tell(refused, "name", "new_password", names={"password": "new_password"}, labels=labels),
+        faults=tell(refused, *shown, names={"password": "new_password"}, labels=labels),
         typed=typed or {},
-        users=await service_of(request, Users).list_users(caller),
+        users=await users.list_users(caller),
+        granted=await users.list_roles(caller) if caller.may_in_account("iam:users:getUser") else None,
+        projects=projects,
+        project_names={one.id: one.name for one in projects},
+        may_grant=caller.may_in_account("iam:permissions:grantRoleToUser"),
         roles=ROLES,
         actions={
             name: [one for each in role.statements for one in each.actions] for name, role in policy.ROLES.items()
@@ -51,18 +59,26 @@ async def create(request: Request) -> Response:
     fields = await read_form(request)
     caller = caller_of(request)
     try:
-        made = await service_of(request, Users).create(
-            caller,
-            name=fields.get("name", "").strip(),
-            password=fields.get("new_password") or None,
-            request_id=request_id_of(request),
-        )
+        made = await _create(request, fields)
     except PilothouseError as error:
         return await _list(request, refused=refusal(request, error), typed=fields)
     if made.password is None:
         return see_other(f"{here(caller)}{_USERS}/{quote(made.user.row.id, safe='')}")
     request.path_params["user_id"] = made.user.row.id
     return await show_person(request, generated=made.password)
+
+
+async def _create(request: Request, fields: Fields) -> NewUser:
+    caller, users, checks = caller_of(request), service_of(request, Users), Checks()
+    name, password = fields.get("name", "").strip(), fields.get("new_password") or None
+    grant = None
+    if fields.get("role") or fields.get("project"):
+        read = checks.read(lambda: read_grant(fields))
+        grant = RoleRow(*read) if read is not None else None
+    if checks.found:
+        checks.read(lambda: users.check_new(caller, name=name, password=password))
+    checks.end()
+    return await users.create(caller, name=name, password=password, grant=grant, request_id=request_id_of(request))
 
 
 async def show_user(request: Request) -> Response:

@@ -1,7 +1,7 @@
 """Change a release: other values, another version of its chart, or both; the plan of that, over what the person saw."""
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 from starlette.requests import Request
@@ -11,6 +11,7 @@ from starlette.routing import Route
 from pilothouse.auth.policy import READ_VALUES
 from pilothouse.chart_archive.yaml_text import dump_yaml
 from pilothouse.console.faults import NO_FAULTS, Faults
+from pilothouse.console.plan_words import WAITS
 from pilothouse.console.plans import plan_path, read_again
 from pilothouse.console.release import PREFIX, place_of, read_revision, read_revision_of, show_head, show_page
 from pilothouse.console.release_writes import release_path
@@ -22,6 +23,7 @@ from pilothouse.console.value_forms import (
     MOST_CHARTS,
     Fields,
     dump_defaults,
+    end_with_values,
     find_chart,
     find_charts,
     judge_values,
@@ -32,12 +34,14 @@ from pilothouse.console.value_forms import (
     tell_faults,
 )
 from pilothouse.engine.protocol import ValuesLayer
-from pilothouse.errors import NotFound, PilothouseError, PlanMoved
+from pilothouse.errors import Checks, NotFound, PilothouseError, PlanMoved
 from pilothouse.http.errors import Refusal
 from pilothouse.http.requests import service_of
 from pilothouse.kubernetes.helm_secrets import StoredRelease
 from pilothouse.off_loop import off_loop
+from pilothouse.services.clusters import Clusters
 from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.releases.deploy import DeployRelease
 from pilothouse.services.releases.details import ReleaseDetail, ReleaseDetails
 from pilothouse.services.releases.parts import ReleaseParts
 from pilothouse.services.releases.plans import Plans
@@ -107,13 +111,22 @@ async def plan_change(request: Request) -> Response:
         if seen != now.stored.revision:
             moved = await _compare(request, seen, now)
             raise _moved(seen, now.stored.revision)
-        plan = await plans.make(caller, place_of(request), read_change(fields, mode=read_mode(fields)))
+        plan = await plans.make(caller, place_of(request), await _read_change(request, fields))
         if plan.record.base.revision != seen:
             raise _moved(seen, plan.record.base.revision)
     except PilothouseError as error:
         refused, faults = await tell_faults(request, error, fields)
         return await _form(request, fields, now, refused=refused, faults=faults, moved=moved)
     return see_other(plan_path(caller, plan.row))
+
+
+async def _read_change(request: Request, fields: Fields) -> DeployRelease:
+    """Return what the form asks for; raise InvalidRequest with all fields that are wrong."""
+    checks = Checks()
+    mode = checks.read(lambda: read_mode(fields)) or "replace"
+    change = checks.read(lambda: read_change(fields, mode=mode))
+    await end_with_values(request, fields, checks)
+    return cast("DeployRelease", change)
 
 
 async def judge(request: Request) -> Response:
@@ -177,6 +190,15 @@ async def _find_own_chart(request: Request, stored: StoredRelease, made_from: st
     return ""
 
 
+async def _find_wait(request: Request) -> str:
+    """Return how operations of the cluster wait, in words; empty for who may not see it."""
+    caller = caller_of(request)
+    if not caller.may("cce:cluster:get"):
+        return ""
+    cluster_id = (await service_of(request, ReleaseDetails).locate(caller, place_of(request))).cluster
+    return WAITS.get((await service_of(request, Clusters).show(caller, cluster_id)).wait, "")
+
+
 async def _form(
     request: Request,
     fields: Fields,
@@ -207,6 +229,8 @@ async def _form(
         "moved": moved,
         "action": f"{at}/change{'?' + query if query else ''}",
         "judge": f"{at}/change/judge",
+        "cluster_wait": await _find_wait(request),
+        "limit_seconds": request.app.state.settings.worker.timeout_seconds,
     }
     return await show_page(request, "release_change.html", tab="values", refused=refused, detail=detail, **more)
 

@@ -1,6 +1,6 @@
 """Clusters: how current their data is, whether they answer; registering one, its credentials, and its removal."""
 
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from starlette.requests import Request
@@ -14,7 +14,14 @@ from pilothouse.console.rendering import page, refusal
 from pilothouse.console.requests import caller_of, here, read_form, see_other
 from pilothouse.console.texts import gettext
 from pilothouse.console.walls import WALL_FIELDS, read_wall, remove_wall, set_wall, typed_wall
-from pilothouse.errors import ClusterDenied, ClusterUnavailable, InvalidKubeconfig, PilothouseError
+from pilothouse.errors import (
+    Checks,
+    ClusterDenied,
+    ClusterUnavailable,
+    InvalidKubeconfig,
+    PilothouseError,
+    SeveralWrong,
+)
 from pilothouse.http.errors import Refusal
 from pilothouse.http.requests import request_id_of, service_of
 from pilothouse.services.clusters import Clusters
@@ -108,19 +115,24 @@ async def ask_registration(request: Request) -> Response:
 async def register(request: Request) -> Response:
     """Register a cluster after it has answered."""
     fields = await read_form(request)
-    caller = caller_of(request)
+    caller, clusters = caller_of(request), service_of(request, Clusters)
+    given: dict[str, Any] = {
+        "name": fields.get("name", "").strip(),
+        "kubeconfig": fields.get("kubeconfig", ""),
+        "context": fields.get("context", "").strip() or None,
+    }
     try:
-        made = await service_of(request, Clusters).register(
-            caller,
-            name=fields.get("name", "").strip(),
-            kubeconfig=fields.get("kubeconfig", ""),
-            context=fields.get("context", "").strip() or None,
-            wall=read_wall(fields) if any(fields.get(one, "").strip() for one in WALL_FIELDS) else None,
-            request_id=request_id_of(request),
-        )
+        wall, checks = None, Checks()
+        if any(fields.get(one, "").strip() for one in WALL_FIELDS):
+            wall = checks.read(lambda: read_wall(fields))
+        if checks.found:
+            checks.read(lambda: clusters.check_registration(caller, **given))
+        checks.end()
+        made = await clusters.register(caller, **given, wall=wall, request_id=request_id_of(request))
     except PilothouseError as error:
         refused = refusal(request, error)
-        of_cluster = isinstance(error, InvalidKubeconfig | ClusterUnavailable | ClusterDenied)
+        errors = error.errors if isinstance(error, SeveralWrong) else [error]
+        of_cluster = any(isinstance(one, InvalidKubeconfig | ClusterUnavailable | ClusterDenied) for one in errors)
         shown = ("name", "kubeconfig", "context", *WALL_FIELDS)
         faults = tell(refused, *shown, otherwise="kubeconfig" if of_cluster else "")
         return await _form(request, fields, refused=refused, faults=faults)

@@ -1,17 +1,16 @@
 """What is wrong in a form, by field: in the words of its label, and not by the name that the API has for the field."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, TypeVar
+from typing import Final
 
 from pilothouse.console.texts import Texts, gettext_noop
 from pilothouse.console.value_problems import ValueProblem
-from pilothouse.errors import InvalidRequest, PilothouseError
+from pilothouse.errors import PilothouseError, SeveralWrong
 from pilothouse.http.errors import Refusal
 from pilothouse.redaction import redact
 
-Read = TypeVar("Read")
 #: The labels of fields, and of what an address or a hidden field carries.
 LABELS: Final = Texts({
     "account": gettext_noop("Account"),
@@ -84,6 +83,8 @@ _FORM_NAMES: Final = {
 _PREFIXED: Final = re.compile(
     r"(?:dry run: |render: )?([a-z_]+(?:\.[a-z_]+)*)(?:\[[0-9]+\])?(?:, [a-z_]+(?:\.[a-z_]+)*)*: (.+)", re.DOTALL
 )
+#: Where in the values the error is.
+_PLACED: Final = re.compile(r"(values), (line [0-9]+, column [0-9]+: .+)", re.DOTALL)
 _INDEXED: Final = re.compile(r"([a-z_]+(?:\.[a-z_]+)*)\[[0-9]+\] (.+)", re.DOTALL)
 
 
@@ -108,50 +109,22 @@ class Faults:
 NO_FAULTS: Final = Faults()
 
 
-class SeveralWrong(InvalidRequest):
-    """Several fields are wrong."""
-
-    def __init__(self, errors: Sequence[InvalidRequest]) -> None:
-        super().__init__("\n".join(map(str, errors)))
-        self.errors = errors
-
-
-class Checks:
-    """Read the fields of a form, and tell at its end all that is wrong at once."""
-
-    def __init__(self) -> None:
-        self._errors: list[InvalidRequest] = []
-
-    def read(self, one: Callable[[], Read]) -> Read | None:
-        """Return what is read; None for what is wrong, which is told at the end."""
-        try:
-            return one()
-        except SeveralWrong as error:
-            self._errors += error.errors
-        except InvalidRequest as error:
-            self._errors.append(error)
-        return None
-
-    def end(self) -> None:
-        """Raise what was wrong."""
-        if len(self._errors) == 1:
-            raise self._errors[0]
-        if self._errors:
-            raise SeveralWrong(self._errors)
-
-
 def name_fields(refused: Refusal, error: PilothouseError, reword: Callable[[str], str]) -> Refusal:
     """Return the refusal with fields by their labels; ``fields`` has what is wrong with each, by the form's name."""
     errors = error.errors if isinstance(error, SeveralWrong) else [error]
     texts = [refused.text] if len(errors) == 1 else [redact(str(one)) for one in errors]
     found = [_split(reword(text)) for text in texts]
     said = "\n".join(f"{LABELS[name]}: {text}" if name else text for name, text in found)
-    return replace(refused, text=said, fields={name: text for name, text in found if name})
+    fields: dict[str, str] = {}
+    for name, text in found:
+        if name:
+            fields[name] = f"{fields[name]}\n{text}" if name in fields else text
+    return replace(refused, text=said, fields=fields, rest="\n".join(text for name, text in found if not name))
 
 
 def _split(text: str) -> tuple[str, str]:
     """Return the form's name of the field that a text begins with, and what is said of it; no name if there is none."""
-    named = _PREFIXED.fullmatch(text) or _INDEXED.fullmatch(text)
+    named = _PREFIXED.fullmatch(text) or _PLACED.fullmatch(text) or _INDEXED.fullmatch(text)
     if named is None:
         return "", text
     name = _FORM_NAMES.get(named[1]) or named[1].rpartition(".")[2]
@@ -175,8 +148,11 @@ def tell(
         return NO_FAULTS
     given = {(names or {}).get(name, name): text for name, text in refused.fields.items()}
     found = {name: f"{(labels or LABELS).get(name) or LABELS[name]}: {given[name]}" for name in shown if name in given}
+    rest = bool(given and refused.rest)
+    if rest and otherwise:
+        found, rest = {**found, otherwise: "\n".join(filter(None, [found.get(otherwise, ""), refused.rest]))}, False
     if not given and not refused.unsure:
         match = named.match(refused.text) if named is not None else None
         name = next(filter(None, match.groups()), "") if match is not None else otherwise
         found = {name: refused.text} if name else {}
-    return Faults(refused.text, found, rest=len(found) < len(given))
+    return Faults(refused.text, found, rest=rest or len(found.keys() & given.keys()) < len(given))

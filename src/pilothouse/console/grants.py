@@ -3,11 +3,11 @@
 from typing import Final
 
 from pilothouse.auth.policy import ADMINISTRATOR
-from pilothouse.console.faults import Checks
 from pilothouse.console.forms import Fields
 from pilothouse.console.requests import wrong
 from pilothouse.console.texts import Texts, gettext, gettext_noop
 from pilothouse.console.value_forms import require
+from pilothouse.errors import Checks
 
 #: What each role allows, from the smallest on.
 ROLES: Final = Texts({

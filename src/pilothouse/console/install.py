@@ -8,7 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pilothouse.console.faults import NO_FAULTS, Checks, Faults
+from pilothouse.console.faults import NO_FAULTS, Faults
+from pilothouse.console.plan_words import WAITS
 from pilothouse.console.plans import plan_path, read_again
 from pilothouse.console.rendering import page
 from pilothouse.console.requests import caller_of, here, read_form, see_other
@@ -17,6 +18,7 @@ from pilothouse.console.value_forms import (
     MOST_CHARTS,
     Fields,
     dump_defaults,
+    end_with_values,
     find_chart,
     find_charts,
     judge_values,
@@ -26,12 +28,13 @@ from pilothouse.console.value_forms import (
     require,
     tell_faults,
 )
-from pilothouse.errors import AlreadyExists, NotFound, PilothouseError
+from pilothouse.errors import AlreadyExists, Checks, NotFound, PilothouseError
 from pilothouse.http.errors import Refusal
 from pilothouse.http.requests import service_of
-from pilothouse.services.clusters import Clusters
+from pilothouse.services.clusters import Cluster, Clusters
 from pilothouse.services.releases.deploy import DeployRelease
 from pilothouse.services.releases.details import ReleaseDetails, ReleaseRef
+from pilothouse.services.releases.names import check_any_name, check_namespace
 from pilothouse.services.releases.plans import Plans
 from pilothouse.services.sources.pull import ChartPulls, SourceReference
 from pilothouse.states import UNSETTLED, Action, ReleaseStatus
@@ -66,7 +69,7 @@ async def plan_install(request: Request) -> Response:
         return await _form(request, fields)
     try:
         caller.require(_CREATE)
-        place, change = _read(fields)
+        place, change = await _read(request, fields)
         await _refuse_existing(request, place)
         plan = await service_of(request, Plans).make(caller, place, change)
         if plan.record.action is not Action.INSTALL:
@@ -77,14 +80,19 @@ async def plan_install(request: Request) -> Response:
     return see_other(plan_path(caller, plan.row))
 
 
-def _read(fields: Fields) -> tuple[ReleaseRef, DeployRelease]:
+async def _read(request: Request, fields: Fields) -> tuple[ReleaseRef, DeployRelease]:
     """Return where the release is to be, and what it is; raise InvalidRequest with all fields that are wrong."""
     checks, missing = Checks(), gettext("missing")
-    places = {"cluster": gettext("missing; choose one"), "namespace": missing, "name": missing}
-    named = [checks.read(partial(require, fields, name, said)) or "" for name, said in places.items()]
+    cluster = checks.read(partial(require, fields, "cluster", gettext("missing; choose one"))) or ""
+    namespace = checks.read(partial(require, fields, "namespace", missing)) or ""
+    name = checks.read(partial(require, fields, "name", missing)) or ""
+    if namespace:
+        checks.read(lambda: check_namespace(namespace))
+    if name:
+        checks.read(lambda: check_any_name(name))
     change = checks.read(lambda: read_change(fields, mode="replace"))
-    checks.end()
-    return ReleaseRef(*named), cast("DeployRelease", change)
+    await end_with_values(request, fields, checks)
+    return ReleaseRef(cluster, namespace, name), cast("DeployRelease", change)
 
 
 async def judge(request: Request) -> Response:
@@ -136,16 +144,18 @@ async def _form(
         charts=charts,
         origins=await name_origins(request, charts),
         most_charts=MOST_CHARTS,
-        clusters=list(clusters.values()),
+        clusters=[one.name for one in clusters],
+        cluster_wait=waits.pop() if len(waits := {WAITS.get(one.wait, "") for one in clusters}) == 1 else "",
+        limit_seconds=request.app.state.settings.worker.timeout_seconds,
         no_clusters=not clusters and caller.may("cce:cluster:list"),
         action=f"{here(caller)}/install{'?' + query if query else ''}",
         judge=f"{here(caller)}/install/judge",
     )
 
 
-async def _clusters(request: Request) -> dict[str, str]:
+async def _clusters(request: Request) -> list[Cluster]:
     caller = caller_of(request)
-    return await service_of(request, Clusters).list_names(caller) if caller.may("cce:cluster:list") else {}
+    return await service_of(request, Clusters).list_clusters(caller) if caller.may("cce:cluster:list") else []
 
 
 ROUTES: Final = [

@@ -22,7 +22,7 @@ from pilothouse.console.rendering import page
 from pilothouse.console.requests import base, caller_of, find_menu, here, not_a_day, see_other, wrong
 from pilothouse.console.session import drop_session
 from pilothouse.console.texts import gettext
-from pilothouse.errors import NotPermitted
+from pilothouse.errors import Checks, NotPermitted
 from pilothouse.http.errors import Refusal
 from pilothouse.http.requests import request_id_of, service_of
 from pilothouse.services.identity.access_keys import AccessKeyRequest, AccessKeys
@@ -168,14 +168,18 @@ async def _end_sessions(request: Request, person: Person, _: Fields) -> Response
 
 
 async def _set_password(request: Request, person: Person, fields: Fields) -> Response | None:
-    new = fields.get("new_password", "")
+    new, users, caller = fields.get("new_password", ""), service_of(request, Users), caller_of(request)
+    current = fields.get("current_password") or None
     if new != fields.get("again_password", ""):
-        raise wrong("again_password", gettext("the two are not the same; type the new one twice"))
-    await service_of(request, Users).set_password(
-        caller_of(request),
+        checks = Checks()
+        await checks.wait(users.check_password(caller, person.id, password=new, current=current))
+        checks.note(wrong("again_password", gettext("the two are not the same; type the new one twice")))
+        checks.end()
+    await users.set_password(
+        caller,
         person.id,
         password=new,
-        current=fields.get("current_password") or None,
+        current=current,
         end_keys="end_keys" in fields,
         request_id=request_id_of(request),
     )

@@ -19,6 +19,12 @@ OPTIONS: Final = Texts({
     "keep_history": gettext_noop("Keep the history"),
     "skip_schema_validation": gettext_noop("Do not judge the values by the chart's schema"),
 })  # fmt: skip
+#: What becomes of the values that a release has.
+MODES: Final = Texts({
+    "replace": gettext_noop("the text is all"),
+    "reset_then_reuse": gettext_noop("what was given is kept, and the text laid over it"),
+    "reuse": gettext_noop("everything is kept as it is now, and the text laid over it"),
+})  # fmt: skip
 WAITS: Final = Texts({
     "none": gettext_noop("not: only for hooks"),
     "ready": gettext_noop("until objects are ready"),
@@ -94,17 +100,24 @@ def count_live(record: PlanRecord, changes: PlannedChanges) -> dict[str, int]:
     return {name: counted[name] for name in (*changes.summary, "unknown")} if differs else {}
 
 
-def list_options(record: PlanRecord) -> list[tuple[str, str]]:
-    """Return the options of the plan as its form names them, each with what was chosen."""
+def list_options(record: PlanRecord, *, limit_seconds: float) -> list[tuple[str, str]]:
+    """Return the options of the plan as its form names them, each with what was chosen.
+
+    ``limit_seconds``: the server's own limit, which counts where none was chosen.
+    """
     order, options = record.order, record.order.get("options") or {}
     seconds = record.operation.get("timeout_seconds")
+    limit = gettext("%(number)s s, the server's", number=int(limit_seconds))
     found = [
         (gettext("Wait"), WAITS.get(str(order.get("wait", "")), "")),
-        (gettext("Time limit"), gettext("%(number)s s", number=seconds) if seconds else gettext("the server's")),
+        (gettext("Time limit"), gettext("%(number)s s", number=seconds) if seconds else limit),
     ]
     if record.action in {Action.INSTALL, Action.UPGRADE}:
         found.append((gettext("CRDs of the chart"), CRDS.get(str(order.get("crds", "")), "")))
-    found += [(OPTIONS[name], gettext("yes")) for name in OPTIONS if read_checks(order).get(name)]
+    checks = read_checks(order)
+    if checks.get("no_hooks"):
+        found.append((gettext("Hooks"), gettext("none is run")))
+    found += [(OPTIONS[name], gettext("yes")) for name in OPTIONS if name != "no_hooks" and checks.get(name)]
     found.append((gettext("Description"), str(options.get("description") or order.get("description") or "")))
     return [(name, said) for name, said in found if said]
 

@@ -11,12 +11,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pilothouse.console import words
-from pilothouse.console.faults import NO_FAULTS, Checks, Faults, tell
+from pilothouse.console.faults import NO_FAULTS, Faults, tell
 from pilothouse.console.forms import Fields, read_keys, require_typed_name, writes
 from pilothouse.console.rendering import is_partial, page, refusal
 from pilothouse.console.requests import caller_of, here, read_form, see_other, too_long, wrong
-from pilothouse.console.texts import Texts, gettext, gettext_noop
-from pilothouse.errors import InvalidRequest, InvalidSource, PilothouseError, SourceUnavailable
+from pilothouse.console.texts import gettext
+from pilothouse.errors import Checks, InvalidRequest, InvalidSource, PilothouseError, SourceUnavailable
 from pilothouse.http.errors import Refusal
 from pilothouse.http.requests import request_id_of, service_of
 from pilothouse.services.charts.signatures import MOST_BYTES
@@ -40,12 +40,6 @@ _NAMED: Final = 5
 _SOURCE: Final = "/sources/{source}"
 #: As the API takes them.
 _LONGEST: Final = {"url": 2000, "username": 256, "password": 16 * 1024, "ca": 256 * 1024}
-_INTERVALS: Final = Texts({
-    "3600": gettext_noop("every hour"),
-    "600": gettext_noop("every ten minutes"),
-    "86400": gettext_noop("every day"),
-    "0": gettext_noop("only when asked to"),
-})  # fmt: skip
 #: What the forms of sources show, and how the services name a field in a sentence.
 _SHOWN: Final = (*("name", "url", "username", "password", "ca", "verification", "keys", "sync_seconds", "version"),)
 _CHANGED: Final = ("username", "password", "ca", "verification", "keys", "sync_seconds")
@@ -69,7 +63,7 @@ async def _list(
         refused=refused,
         faults=faults,
         typed=typed or {},
-        intervals=_INTERVALS.items(),
+        intervals=words.INTERVALS.items(),
         verifications=words.VERIFICATIONS,
         sources=await service_of(request, Sources).list_sources(caller),
         **await _search(request, "", at=f"{here(caller)}/sources"),
@@ -200,7 +194,7 @@ async def _show(
         refused=refused,
         part=part,
         faults=faults if faults.text else _tell_part(refused, part),
-        intervals=_INTERVALS.items(),
+        intervals=words.INTERVALS.items(),
         verifications=words.VERIFICATIONS,
         typed=_still_typed(typed or {}),
         source=source,

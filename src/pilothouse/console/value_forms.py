@@ -11,17 +11,18 @@ from starlette.responses import JSONResponse, Response
 
 from pilothouse.auth.policy import READ_VALUES
 from pilothouse.chart_archive.yaml_text import dump_yaml
-from pilothouse.console.faults import Checks, Faults, tell
+from pilothouse.console.faults import Faults, tell
 from pilothouse.console.plan_words import OPTIONS, read_checks
 from pilothouse.console.rendering import HEADERS, refusal
 from pilothouse.console.requests import caller_of, not_one_of, too_long, wrong
 from pilothouse.console.texts import gettext
-from pilothouse.console.value_problems import LAYER, ValueProblem, locate_problems
+from pilothouse.console.value_problems import LAYER, ValueProblem, locate_problems, may_tell_lines
 from pilothouse.engine.protocol import ValuesLayer, Wait
-from pilothouse.errors import InvalidRequest, NotFound, PilothouseError
+from pilothouse.errors import Checks, InvalidRequest, NotFound, PilothouseError
 from pilothouse.http.errors import Refusal
 from pilothouse.http.requests import service_of
 from pilothouse.off_loop import off_loop
+from pilothouse.redaction import redact
 from pilothouse.services.charts.archives import Charts
 from pilothouse.services.releases.commands import Crds, HelmOptions
 from pilothouse.services.releases.deploy import DeployRelease, ValuesMode
@@ -204,18 +205,26 @@ async def dump_defaults(chart: ChartRow | None) -> str:
     return await off_loop(dump, size=len(chart.values_json) * 8)
 
 
+async def end_with_values(request: Request, fields: Fields, checks: Checks) -> None:
+    """Raise what was wrong in a form together with what is in its values; without that the plan will tell of them."""
+    if checks.found:
+        await checks.wait(service_of(request, Renders).check_layers(caller_of(request), _layers(fields)))
+    checks.end()
+
+
 async def tell_faults(request: Request, error: PilothouseError, fields: Fields) -> tuple[Refusal, Faults]:
     """Return the refusal of a form, and what of it is wrong."""
     refused = refusal(request, error)
-    lines = await _locate(request, refused.text, fields)
+    faults = tell(refused, *_SHOWN, named=_FIELD, labels={"name": gettext("Name of the release")})
+    lines = await _locate(request, redact(str(error)), fields)
     if lines:
-        return refused, Faults(refused.text, {LAYER: refused.text}, tuple(lines))
-    labels = {"name": gettext("Name of the release")}
-    return refused, tell(refused, *_SHOWN, named=_FIELD, labels=labels)
+        others = {name: said for name, said in faults.fields.items() if name != LAYER}
+        faults = Faults(refused.text, {**others, LAYER: refused.text}, tuple(lines), rest=faults.rest)
+    return refused, faults
 
 
 async def _locate(request: Request, said: str, fields: Fields) -> list[ValueProblem]:
-    if "\n" not in said and not said.startswith(LAYER):
+    if not may_tell_lines(said):
         return []
     text = read_text(fields)
     chart = await find_chart(request, fields.get("chart", ""))

@@ -7,12 +7,26 @@ from typing import Any, Final
 
 import yaml
 
+from pilothouse.console.texts import Texts, gettext, gettext_noop
 from pilothouse.services.releases.value_layers import DEEPEST
 
 _Loader: Final[Any] = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 #: What the layer of a form is called in errors.
 LAYER: Final = "values"
-_SYNTAX: Final = re.compile(rf"{LAYER}, line (\d+), column (\d+): (.*)", re.DOTALL)
+_SYNTAX: Final = re.compile(rf"^{LAYER}, line (\d+), column (\d+): (.*)", re.DOTALL | re.MULTILINE)
+#: What Helm's reader of YAML, and the reader of JSON that it has, say in front of what is wrong.
+_READERS: Final = re.compile(
+    r"(?:cannot unmarshal yaml document: )?(?:error converting YAML to JSON: |error unmarshaling JSON: )?"
+    r"(?:while decoding JSON: )?(?:yaml: (?:line \d+: )?|json: )?"
+)
+_NO_MAPPING: Final = re.compile(r"cannot unmarshal (\w+) into Go value of type map\[string\].*", re.DOTALL)
+#: What a text is that is no mapping, by Go's word for it.
+_KINDS: Final = Texts({
+    "array": gettext_noop("it is a list, and values are names with what each is, as “replicas: 2”"),
+    "bool": gettext_noop("it is yes or no alone, and values are names with what each is, as “replicas: 2”"),
+    "number": gettext_noop("it is a number alone, and values are names with what each is, as “replicas: 2”"),
+    "string": gettext_noop("it is a text alone, and values are names with what each is, as “replicas: 2”"),
+})  # fmt: skip
 _OF_SCHEMA: Final = "values don't meet the specifications of the schema"
 _CHART: Final = re.compile(r"([^\s:]+):")
 #: Without the layer at its end, which is the form's own text or what is below it.
@@ -34,14 +48,28 @@ class ValueProblem:
 
 def locate_problems(said: str, text: str, *, chart_name: str) -> list[ValueProblem]:
     """Return the errors of values that the server's words tell of, by line; none if they tell of something else."""
-    if syntax := _SYNTAX.match(said):
-        return [ValueProblem(int(syntax[1]), int(syntax[2]), syntax[3])]
+    if syntax := _SYNTAX.search(said):
+        return [ValueProblem(int(syntax[1]), int(syntax[2]), _reword(syntax[3]))]
     if _OF_SCHEMA not in said:
         return []
     told = list(_parse_problems(said, chart_name))[:_MOST]
     marks = _find_marks(text, {path[:length] for path, _ in told for length in range(1, len(path) + 1)})
     found = [ValueProblem(*_nearest(path, marks), problem) for path, problem in told]
     return sorted(found, key=lambda one: (one.line, one.column))
+
+
+def may_tell_lines(said: str) -> bool:
+    """Return False for words that tell of no error in the values."""
+    return "\n" in said or said.startswith(LAYER)
+
+
+def _reword(said: str) -> str:
+    """Return what a reader says without the names of what it is made of."""
+    what = _READERS.sub("", said, count=1)
+    kind = _NO_MAPPING.fullmatch(what)
+    if kind is not None and kind[1] in _KINDS:
+        return _KINDS[kind[1]]
+    return gettext("not valid YAML: %(problem)s", problem=what) if what != said else said
 
 
 def _parse_problems(said: str, chart_name: str) -> Iterator[tuple[Path, str]]:

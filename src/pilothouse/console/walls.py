@@ -6,11 +6,11 @@ from urllib.parse import quote
 
 from starlette.requests import Request
 
-from pilothouse.console.faults import Checks
 from pilothouse.console.forms import Fields, require_typed_name
 from pilothouse.console.requests import caller_of, here
 from pilothouse.console.texts import gettext
 from pilothouse.console.value_forms import require
+from pilothouse.errors import Checks
 from pilothouse.http.requests import request_id_of, service_of
 from pilothouse.services.cluster_walls import ClusterWalls
 from pilothouse.services.clusters import Clusters
@@ -23,18 +23,20 @@ WALL_FIELDS: Final = ("namespaces", "user", "groups")
 def read_wall(fields: Fields) -> Wall:
     """Return the wall of a form: namespaces apart by blanks or commas, groups by lines.
 
-    Raises InvalidRequest for one without namespaces or a user.
+    Raises InvalidRequest with all that is wrong of one that cannot be.
     """
     checks = Checks()
     checks.read(lambda: require(fields, "namespaces", gettext("missing; a wall has at least one")))
     checks.read(lambda: require(fields, "user", gettext("missing; a wall has one that is acted as")))
-    checks.end()
     groups = (line.strip() for line in fields.get("groups", "").splitlines())
-    return Wall(
+    wall = Wall(
         namespaces=tuple(one for one in re.split(r"[\s,]+", fields.get("namespaces", "")) if one),
         user=fields.get("user", "").strip(),
         groups=tuple(one for one in groups if one),
     )
+    checks.read(wall.check_given)
+    checks.end()
+    return wall
 
 
 def typed_wall(wall: Wall | None) -> Fields:

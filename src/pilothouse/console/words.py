@@ -110,6 +110,13 @@ INDEXES: Final[dict[str, Word]] = {
     "partly": Word("Not all readable", "busy", "alert"),
     "error": Word("Not watched", "bad", "alert"),
 }
+#: How often a source is synchronised, by seconds.
+INTERVALS: Final = Texts({
+    "3600": gettext_noop("every hour"),
+    "600": gettext_noop("every ten minutes"),
+    "86400": gettext_noop("every day"),
+    "0": gettext_noop("only when asked to"),
+})  # fmt: skip
 #: How the charts of a source are verified.
 VERIFICATIONS: Final = Texts({
     "none": gettext_noop("not: whoever signed them"),

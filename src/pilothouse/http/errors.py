@@ -93,7 +93,7 @@ def error_body(code: str, message: str, **more: str) -> bytes:
 class Refusal:
     """What a client is told of a domain error, as JSON or on a page; ``fields``: at which fields of a page's form.
 
-    ``unsure``: the form may have been carried out.
+    ``rest``: what is about none. ``unsure``: the form may have been carried out.
     """
 
     status: int
@@ -101,6 +101,7 @@ class Refusal:
     text: str
     headers: dict[str, str]
     fields: Mapping[str, str] = field(default_factory=dict)
+    rest: str = ""
     unsure: bool = False
 
 

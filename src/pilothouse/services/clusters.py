@@ -1,6 +1,5 @@
 """Clusters: registered from a kubeconfig, stored encrypted, and connections to them."""
 
-import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +9,11 @@ from datetime import datetime
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.errors import (
     AlreadyExists,
+    Checks,
     ClusterDenied,
     ClusterUnavailable,
     CorruptRelease,
     DecryptionFailed,
-    InvalidArgument,
-    InvalidRequest,
     KubeconfigUnreadable,
     NotFound,
     QuotaExceeded,
@@ -25,6 +23,7 @@ from pilothouse.kubernetes.client import ClusterClient, ClusterVersion
 from pilothouse.kubernetes.client_cache import ClusterClients
 from pilothouse.kubernetes.kubeconfig import Kubeconfig, acting_as, api_server, sanitise
 from pilothouse.kubernetes.pods import Pods
+from pilothouse.services.cluster_checks import check_name, find_difference
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import require_still
 from pilothouse.services.walls import SET_WALL, Wall, refuse_shared_user, try_wall, wall_of
@@ -37,7 +36,6 @@ from pilothouse.store.database import Database, Transaction, retry_conflicts
 from pilothouse.store.registrations import list_registrations
 
 _NAMED_SECRETS = 20
-_NAME = re.compile(r"[a-z]([-a-z0-9]{0,126}[a-z0-9])?")
 
 
 @dataclass(frozen=True)
@@ -95,16 +93,23 @@ class Clusters:
         caller.require("cce:cluster:create")
         if wall is not None:
             caller.require_in_account(SET_WALL)
-            wall.check()
-        if not _NAME.fullmatch(name):
-            raise InvalidArgument(
-                f"name: {name!a} is not a cluster name: a lower-case letter, then lower-case letters, digits and '-', "
-                "ending in a letter or digit, at most 128 characters"
-            )
+        self.check_registration(caller, name=name, kubeconfig=kubeconfig, context=context, wall=wall)
         async with self._database.autocommit() as connection:
             await self._check_quota(connection, caller)  # before a cluster is asked for nothing
         sanitised, identity = await self._try_out(caller, kubeconfig, context=context, wall=wall)
         return await self._add(caller, name, sanitised, identity, wall, request_id=request_id)
+
+    def check_registration(
+        self, caller: Caller, *, name: str, kubeconfig: str, context: str | None, wall: Wall | None = None
+    ) -> None:
+        """Raise InvalidRequest with all of it that is wrong whatever the cluster says."""
+        caller.require("cce:cluster:create")
+        checks, addresses = Checks(), addresses_of(self._settings)
+        checks.read(lambda: check_name(name))
+        checks.read(lambda: sanitise(kubeconfig, addresses=addresses, context=context))
+        if wall is not None:
+            checks.read(wall.check)
+        checks.end()
 
     async def _add(
         self, caller: Caller, name: str, sanitised: Kubeconfig, identity: str, wall: Wall | None, *, request_id: str
@@ -161,7 +166,7 @@ class Clusters:
         if known is None:
             raise unknown_cluster(cluster_id)
         sanitised, identity = await self._try_out(caller, kubeconfig, context=context, wall=wall_of(known))
-        difference = _difference(known, sanitised, identity, forced=force)
+        difference = find_difference(known, sanitised, identity, forced=force)
         async with self._database.transaction() as tx:
             row = await store.replace_kubeconfig(
                 tx,
@@ -364,24 +369,6 @@ def cluster_error_context(cluster: Cluster) -> Iterator[None]:
 def unknown_cluster(cluster_id: str) -> NotFound:
     """Return the error for a cluster that the project does not have."""
     return NotFound(f"cluster {cluster_id!r} does not exist in this project")
-
-
-def _difference(known: store.ClusterRow, new: Kubeconfig, identity: str, *, forced: bool) -> str:
-    """Return why the kubeconfig may be another cluster's, which is InvalidRequest if not ``forced``; empty if not."""
-    difference = ""
-    if known.identity and identity:
-        if known.identity != identity:
-            difference = "it is another cluster's, whose namespace kube-system has other uid"
-    elif known.server != new.server:
-        difference = (
-            f"its server is {new.server} and was {known.server}, and the accounts may not read the clusters' ids"
-        )
-    if difference and not forced:
-        raise InvalidRequest(
-            f"kubeconfig: {difference}; its releases would be another cluster's: register that beside this one, or "
-            "send force=true (--force) if it is the same"
-        )
-    return difference
 
 
 def _sealing_context(cluster_id: str) -> str:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from pilothouse.errors import ClusterDenied, InvalidArgument, InvalidRequest
+from pilothouse.errors import Checks, ClusterDenied, InvalidRequest
 from pilothouse.kubernetes.client import ClusterClient
 from pilothouse.kubernetes.client_cache import ClusterClients
 from pilothouse.kubernetes.kubeconfig import acting_as
@@ -42,19 +42,25 @@ class Wall:
 
     def check(self) -> None:
         """Raise InvalidRequest for a wall that cannot be."""
+        checks = Checks()
         if not self.namespaces or not self.user:
-            raise InvalidArgument("wall: needs at least one of namespaces, and user; without a wall, leave both out")
+            checks.refuse("wall: needs at least one of namespaces, and user; without a wall, leave both out")
+        checks.read(self.check_given)
+        checks.end()
+
+    def check_given(self) -> None:
+        """Raise InvalidRequest for what is wrong in that which is given."""
+        checks = Checks()
         if wrong := next((one for one in self.namespaces if not is_namespace(one)), None):
-            raise InvalidArgument(f"wall.namespaces: {wrong[:100]!r} cannot be the name of a namespace")
-        if len(set(self.namespaces)) != len(self.namespaces):
-            raise InvalidArgument("wall.namespaces: one of them is there twice")
+            checks.refuse(f"wall.namespaces: {wrong[:100]!r} cannot be the name of a namespace")
+        elif len(set(self.namespaces)) != len(self.namespaces):
+            checks.refuse("wall.namespaces: one of them is there twice")
         if len(self.namespaces) > _MOST_NAMESPACES or len(self.groups) > _MOST_GROUPS:
-            raise InvalidArgument(f"wall: at most {_MOST_NAMESPACES} namespaces and {_MOST_GROUPS} groups")
-        for text in (self.user, *self.groups):
-            if not 0 < len(text) <= _LONGEST or not text.isprintable() or text != text.strip():
-                raise InvalidArgument(
-                    f"wall.user, wall.groups: each is 1 to {_LONGEST} printable characters, no blank at either end"
-                )
+            checks.refuse(f"wall: at most {_MOST_NAMESPACES} namespaces and {_MOST_GROUPS} groups")
+        for name, texts in {"user": filter(None, [self.user]), "groups": self.groups}.items():
+            if any(not 0 < len(one) <= _LONGEST or not one.isprintable() or one != one.strip() for one in texts):
+                checks.refuse(f"wall.{name}: 1 to {_LONGEST} printable characters each, no blank at either end")
+        checks.end()
 
     @property
     def row(self) -> WallRow:

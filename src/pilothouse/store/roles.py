@@ -169,6 +169,20 @@ async def list_roles(tx: Transaction, user_id: str) -> list[RoleRow]:
     return [RoleRow(**row) for row in (await tx.execute(query)).mappings()]
 
 
+async def list_of_domain(tx: Transaction, domain_id: str) -> dict[str, list[RoleRow]]:
+    """Return the same of all users of the domain that have one, by their ids."""
+    query = (
+        select(role_assignments.c.user_id, role_assignments.c.role, role_assignments.c.project_id)
+        .join(users, users.c.id == role_assignments.c.user_id)
+        .where(users.c.domain_id == domain_id)
+        .order_by(role_assignments.c.project_id.nulls_first(), role_assignments.c.role)
+    )
+    found: dict[str, list[RoleRow]] = {}
+    for row in await tx.execute(query):
+        found.setdefault(row.user_id, []).append(RoleRow(row.role, row.project_id))
+    return found
+
+
 async def has_role(tx: Transaction, user_id: str, *, project_id: str) -> bool:
     """Return True if some role of the user counts in the project."""
     counts = or_(STATED.seen.c.project_id.is_(None), STATED.seen.c.project_id == project_id)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pilothouse.console.faults import LABELS, Checks, Faults, SeveralWrong, name_fields, tell
+from pilothouse.console.faults import LABELS, Faults, name_fields, tell
 from pilothouse.console.requests import wrong
-from pilothouse.errors import DatabaseUnavailable, InvalidRequest, PilothouseError
+from pilothouse.errors import Checks, DatabaseUnavailable, InvalidRequest, PilothouseError, SeveralWrong
 from pilothouse.http.errors import Refusal, refuse
 
 CONSOLE = Path(__file__).parents[3] / "src" / "pilothouse" / "console"
@@ -29,7 +29,7 @@ def refused(error: PilothouseError) -> Refusal:
         ("chart.id: there is none\nat all", "Chart: there is none\nat all", {"chart": "there is none\nat all"}),
         ("dry run: values: no YAML", "Values: no YAML", {"values": "no YAML"}),
         ("cluster 'a' does not answer: no route", "cluster 'a' does not answer: no route", {}),
-        ("values, line 3, column 1: no YAML", "values, line 3, column 1: no YAML", {}),
+        ("values, line 3, column 1: no", "Values: line 3, column 1: no", {"values": "line 3, column 1: no"}),
         ("unheard_of: text", "unheard_of: text", {}),
     ],
 )
@@ -55,6 +55,20 @@ def test_several_refusals_stand_each_at_its_field():
     assert (both.fields, both.field) == ({"role": "Role: bad role", "project": "Project: bad project"}, "role")
     one = tell(found, "role")
     assert (one.fields, one.field) == ({"role": "Role: bad role"}, ""), "what is at no field must be told, too"
+
+
+def test_what_is_at_no_field_among_several_is_told_at_the_field_of_all_else_or_on_top():
+    checks = Checks()
+    checks.refuse("name: 'x y' is none")
+    checks.refuse("Statement[0]: no such action")
+    checks.refuse("name: taken")
+    with pytest.raises(SeveralWrong) as raised:
+        checks.end()
+    found = refused(raised.value)
+    both = tell(found, "name", "document", otherwise="document")
+    assert both.fields == {"name": "Name: 'x y' is none\ntaken", "document": "Statement[0]: no such action"}
+    assert both.field == "name"
+    assert tell(found, "name", "document").field == "", "it is told on top"
 
 
 def test_a_form_can_call_a_field_otherwise_and_have_a_field_for_all_else():

@@ -60,16 +60,16 @@ def test_options_that_were_chosen_are_listed_by_the_names_of_the_form():
         seconds=90, wait="ready", crds="skip", disable_hooks=True,
         options={"create_namespace": True, "force_conflicts": False, "description": "why"},
     )  # fmt: skip
-    assert list_options(chosen) == [
+    assert list_options(chosen, limit_seconds=300.0) == [
         ("Wait", "until objects are ready"),
         ("Time limit", "90 s"),
         ("CRDs of the chart", "skip"),
+        ("Hooks", "none is run"),
         ("Create the namespace if it is missing", "yes"),
-        ("Run no hooks", "yes"),
         ("Description", "why"),
     ]
-    assert list_options(record(Action.UNINSTALL, description="gone")) == [
-        ("Time limit", "the server's"),
+    assert list_options(record(Action.UNINSTALL, description="gone"), limit_seconds=300.0) == [
+        ("Time limit", "300 s, the server's"),
         ("Description", "gone"),
     ]
 

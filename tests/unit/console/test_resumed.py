@@ -65,6 +65,28 @@ def test_what_is_undone_by_nothing_is_told_so_but_for_a_plan_of_it():
     assert tell_form(f"{HOME}/plans/1/apply", {"confirm": "web"}).destroys
 
 
+def test_fields_are_told_as_the_form_says_them():
+    kept = {
+        "chart": "18bc55ee-b249", "mode": "replace", "values": "greeting: nojs\r\nreplicas: 2\r\n", "wait": "ready",
+        "crds": "skip", "take_ownership": "yes", "revision": "3", "once": "x",
+    }  # fmt: skip
+    assert tell_kept(kept, {"chart": "settings 1.4.0"}) == [
+        ("Chart", "settings 1.4.0"),
+        ("Values that the release has", "the text is all"),
+        ("Values", "greeting: nojs\nreplicas: 2\n"),
+        ("Wait", "until objects are ready"),
+        ("CRDs of the chart", "skip"),
+        ("Take over objects that exist already, whosever they are", "yes"),
+        ("Revision", "3"),
+    ]
+    several = {"do": "uninstall", "releases": "eu/a/web@3>2!17 us/b/api@1!0", "keep_history": "yes"}
+    assert tell_kept(several) == [("Releases", "eu / a / web\nus / b / api"), ("Keep the history", "yes")]
+    source = {"sync_seconds": "3600", "verification": "none", "do": "unheard of", "project": "account"}
+    assert [value for _, value in tell_kept(source)] == [
+        "every hour", "not: whoever signed them", "unheard of", "the whole account",
+    ]  # fmt: skip
+
+
 def test_an_account_is_no_project():
     told = tell_form("/console/account/sessions/end", {})
     assert (told.action, told.place, told.project) == ("End a session", "your account", "")

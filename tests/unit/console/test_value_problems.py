@@ -62,8 +62,35 @@ def test_values_of_a_subchart_are_below_its_name():
 
 def test_an_error_of_syntax_has_its_line_already():
     said = "values, line 3, column 7: yaml: mapping values are not allowed in this context"
-    expected = ValueProblem(3, 7, "yaml: mapping values are not allowed in this context")
+    expected = ValueProblem(3, 7, "not valid YAML: mapping values are not allowed in this context")
     assert locate_problems(said, "", chart_name="demo") == [expected]
+    several = f"namespace: 'A B' is none\n{said}"
+    assert locate_problems(several, "", chart_name="demo") == [expected]
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            (
+                "cannot unmarshal yaml document: error converting YAML to JSON: yaml: did not find expected ',' or "
+                "']'; what is opened in line 2 is not closed"
+            ),
+            "not valid YAML: did not find expected ',' or ']'; what is opened in line 2 is not closed",
+        ),
+        (
+            (
+                "cannot unmarshal yaml document: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal "
+                "array into Go value of type map[string]interface {}"
+            ),
+            "it is a list, and values are names with what each is, as “replicas: 2”",
+        ),
+        ("too deep", "too deep"),
+    ],
+)
+def test_the_words_of_parsers_are_left_out(said: str, told: str):
+    expected = ValueProblem(3, 1, told)
+    assert locate_problems(f"values, line 3, column 1: {said}", "", chart_name="demo") == [expected]
 
 
 @pytest.mark.parametrize("said", ["release 'x' exists", "dry run: execution error at (demo/templates/a.yaml:1:3): no"])

@@ -1,6 +1,6 @@
 """The generated pages say what the code does: every code of an answer and every log event is explained."""
 
-from tools import command_docs, error_docs, event_docs, log_docs
+from tools import error_docs, log_docs
 
 
 def test_the_page_of_errors_has_every_code_with_cause_and_fix():
@@ -10,12 +10,3 @@ def test_the_page_of_errors_has_every_code_with_cause_and_fix():
 def test_the_page_of_log_events_explains_every_event_and_no_other():
     assert log_docs.events().keys() == log_docs.MEANINGS.keys(), "explain it in tools/log_docs.py, then `make docs`"
     assert log_docs.PAGE.read_text() == log_docs.page(), "run `make docs`"
-
-
-def test_the_page_of_commands_says_what_their_help_says():
-    assert command_docs.PAGE.read_text() == command_docs.page(), "run `make docs`"
-
-
-def test_the_page_of_events_explains_every_kind():
-    assert event_docs.kinds() == event_docs.MEANINGS.keys(), "explain it in tools/event_docs.py, then `make docs`"
-    assert event_docs.PAGE.read_text() == event_docs.page(), "run `make docs`"

@@ -5,7 +5,15 @@ from datetime import UTC, datetime
 
 from pilothouse.auth.passwords import generate_access_key, generate_secret_key
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.errors import Forbidden, InvalidArgument, InvalidRequest, NotAuthenticated, NotFound, QuotaExceeded
+from pilothouse.errors import (
+    Checks,
+    Forbidden,
+    InvalidArgument,
+    InvalidRequest,
+    NotAuthenticated,
+    NotFound,
+    QuotaExceeded,
+)
 from pilothouse.services.identity.bootstrap import Caller, seal_secret
 from pilothouse.services.identity.passwords import Login, Passwords
 from pilothouse.services.identity.standing import current_caller
@@ -72,13 +80,15 @@ class AccessKeys:
         owner_id = request.user_id or caller.user_id
         if owner_id != caller.user_id:
             caller.require_in_account("iam:credentials:createCredential")
-        project_id = request.project_id or caller.project_id
+        project_id, checks = request.project_id or caller.project_id, Checks()
         if not project_id:
             raise InvalidArgument("project_id: missing; name the project that the key acts in")
         async with self._database.autocommit() as connection:
             owner, project = await _find_owner(connection, caller, owner_id, project_id)
-        _check_expiry(request.expires_at)
-        _check_description(request.description)
+        checks.read(lambda: _check_expiry(request.expires_at))
+        checks.read(lambda: _check_description(request.description))
+        checks.read(lambda: self._check_proof(caller, request.password))
+        checks.end()
         await self._prove(caller, request.password)
         access_key, secret_key = generate_access_key(), generate_secret_key()
         async with self._database.transaction() as tx:
@@ -160,15 +170,19 @@ class AccessKeys:
             await users.end_tokens(tx, found.user_id)
             await self._record(tx, caller, action, found, request_id=request_id)
 
-    async def _prove(self, caller: Caller, password: str | None) -> None:
+    def _check_proof(self, caller: Caller, password: str | None) -> None:
+        if caller.carried is not None or (password is None and not self._has_just_logged_in(caller)):
+            raise InvalidRequest(_without_proof(caller, minutes=self._settings.key_proof_seconds / 60))
+
+    def _has_just_logged_in(self, caller: Caller) -> bool:
         fresh = self._settings.key_proof_seconds
-        if caller.carried is not None:
-            raise InvalidRequest(_without_proof(caller, minutes=fresh / 60))
         age = caller.proof.age_seconds if caller.proof is not None else None
-        if not fresh or (age is not None and age <= fresh):
+        return not fresh or (age is not None and age <= fresh)
+
+    async def _prove(self, caller: Caller, password: str | None) -> None:
+        self._check_proof(caller, password)
+        if password is None or self._has_just_logged_in(caller):
             return
-        if password is None:
-            raise InvalidRequest(_without_proof(caller, minutes=fresh / 60))
         try:
             await self._passwords.prove(Login(password=password, user_id=caller.user_id, source=caller.source))
         except NotAuthenticated as error:

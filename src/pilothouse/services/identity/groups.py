@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Final
 
-from pilothouse.errors import AlreadyExists, InvalidArgument, InvalidRequest, NotFound, QuotaExceeded
+from pilothouse.errors import AlreadyExists, Checks, InvalidRequest, NotFound, QuotaExceeded
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import current_caller
 from pilothouse.services.identity.users import check_role, name_project
@@ -51,9 +51,11 @@ class Groups:
     async def create(self, caller: Caller, *, name: str, provider: str | None, request_id: str) -> GroupRow:
         """Create a group without roles; raise InvalidRequest, AlreadyExists or QuotaExceeded."""
         caller.require_in_account(_CREATE)
+        checks = Checks()
         if not 0 < len(name) <= _LONGEST or "\0" in name:
-            raise InvalidArgument(f"name: 1 to {_LONGEST} characters, as the provider names the group")
-        issuer, group_id = self._issuer(provider), uuid.uuid4().hex
+            checks.refuse(f"name: 1 to {_LONGEST} characters, as the provider names the group")
+        issuer, group_id = checks.read(lambda: self._issuer(provider)) or "", uuid.uuid4().hex
+        checks.end()
         async with self._database.transaction() as tx:
             (await current_caller(tx, caller)).require_in_account(_CREATE)
             if await store.count_groups(tx, domain_id=caller.domain_id) >= _MOST:

@@ -103,8 +103,7 @@ class Passwords:
 
     async def hash(self, password: str, *, user_name: str, source: str) -> str:
         """Return the hash of a new password; raise InvalidRequest if it is too weak, or Busy."""
-        if len(password) < _SHORTEST or password.lower() == user_name.lower():
-            raise InvalidArgument(f"password: at least {_SHORTEST} characters, and not the user's name")
+        check_password(password, user_name=user_name)
         async with self._turn(network_of(source)):
             return await asyncio.to_thread(passwords.hash_password, password)
 
@@ -184,3 +183,9 @@ class Passwords:
 
 def _too_many() -> Busy:
     return Busy("too many log-ins at once; retry in a moment")
+
+
+def check_password(password: str, *, user_name: str) -> None:
+    """Raise InvalidRequest for a new password that is too weak."""
+    if len(password) < _SHORTEST or password.lower() == user_name.lower():
+        raise InvalidArgument(f"password: at least {_SHORTEST} characters, and not the user's name")

@@ -10,7 +10,7 @@ import orjson
 
 from pilothouse.auth import policy
 from pilothouse.auth.policy_documents import check_actions, read
-from pilothouse.errors import AlreadyExists, InvalidArgument, InvalidRequest, NotFound, QuotaExceeded
+from pilothouse.errors import AlreadyExists, Checks, InvalidArgument, InvalidRequest, NotFound, QuotaExceeded
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import current_caller
 from pilothouse.services.identity.users import name_project
@@ -55,9 +55,11 @@ class Policies:
     async def create(self, caller: Caller, *, name: str, document: object, request_id: str) -> PolicyRow:
         """Store a policy that nobody has yet; raise InvalidRequest, which names what is not understood in it."""
         caller.require_in_account(_CREATE)
+        checks = Checks()
         if not _NAME.fullmatch(name):
-            raise InvalidArgument(f"name: {name[:100]!a} is not 1 to 128 letters, digits and '_.,@+=-'")
-        text, policy_id = _checked(document), uuid.uuid4().hex
+            checks.refuse(f"name: {name[:100]!a} is not 1 to 128 letters, digits and '_.,@+=-'")
+        text, policy_id = checks.read(lambda: _checked(document)) or "", uuid.uuid4().hex
+        checks.end()
         async with self._database.transaction() as tx:
             (await current_caller(tx, caller)).require_in_account(_CREATE)
             if await store.count_policies(tx, domain_id=caller.domain_id) >= _MOST:

@@ -9,9 +9,17 @@ from dataclasses import dataclass, field
 
 from pilothouse.auth import policy
 from pilothouse.auth.passwords import generate_password
-from pilothouse.errors import AlreadyExists, Forbidden, InvalidArgument, InvalidRequest, NotAuthenticated, NotFound
+from pilothouse.errors import (
+    AlreadyExists,
+    Checks,
+    Forbidden,
+    InvalidArgument,
+    InvalidRequest,
+    NotAuthenticated,
+    NotFound,
+)
 from pilothouse.services.identity.bootstrap import Caller
-from pilothouse.services.identity.passwords import Login, Passwords
+from pilothouse.services.identity.passwords import Login, Passwords, check_password
 from pilothouse.services.identity.standing import current_caller
 from pilothouse.store import access_keys, audit, projects, roles
 from pilothouse.store import users as store
@@ -51,6 +59,13 @@ class Users:
         async with self._database.autocommit() as connection:
             return await store.list_users(connection, domain_id=caller.domain_id)
 
+    async def list_roles(self, caller: Caller) -> dict[str, list[RoleRow]]:
+        """Return the roles of the account's users by their ids, without those of their groups."""
+        caller.require_in_account("iam:users:listUsers")
+        caller.require_in_account("iam:users:getUser")
+        async with self._database.autocommit() as connection:
+            return await roles.list_of_domain(connection, caller.domain_id)
+
     async def show(self, caller: Caller, user_id: str) -> User:
         """Return one user with its roles: users may see themselves; NotFound for another account's."""
         if user_id != caller.user_id:
@@ -58,18 +73,26 @@ class Users:
         async with self._database.autocommit() as connection:
             return User(await require_user(connection, caller, user_id), await roles.list_roles(connection, user_id))
 
-    async def create(self, caller: Caller, *, name: str, password: str | None, request_id: str) -> NewUser:
-        """Create a user without roles; without a password one is generated. Raises InvalidRequest or AlreadyExists."""
+    async def create(
+        self, caller: Caller, *, name: str, password: str | None, grant: RoleRow | None = None, request_id: str
+    ) -> NewUser:
+        """Create a user, with one role or none; without a password one is generated.
+
+        Raises InvalidRequest or AlreadyExists, and NotFound for a role in a project that there is not.
+        """
         caller.require_in_account("iam:users:createUser")
-        if not _NAME.fullmatch(name):
-            raise InvalidArgument(
-                f"name: {name!a} is not a user name: 1 to 64 letters, digits, '_', '.', '@' and '-', "
-                "a letter or '_' first"
-            )
+        if grant is not None:
+            caller.require_in_account("iam:permissions:grantRoleToUser")
+        checks = Checks()
+        checks.read(lambda: self.check_new(caller, name=name, password=password))
+        if grant is not None:
+            checks.read(lambda: check_role(grant.role))
+        checks.end()
         chosen = None if password is not None else generate_password()
         password_hash = await self._passwords.hash(password or chosen or "", user_name=name, source=caller.source)
         async with self._database.transaction() as tx:
-            (await current_caller(tx, caller)).require_in_account("iam:users:createUser")
+            caller = await current_caller(tx, caller)
+            caller.require_in_account("iam:users:createUser")
             row = await store.add_user(
                 tx, user_id=uuid.uuid4().hex, domain_id=caller.domain_id, name=name, password_hash=password_hash
             )
@@ -78,7 +101,23 @@ class Users:
             await audit.record(
                 tx, caller, "iam:users:createUser", target=row.id, target_name=name, request_id=request_id
             )
-        return NewUser(User(row, []), chosen)
+            if grant is not None:
+                caller.require_in_account("iam:permissions:grantRoleToUser")
+                await _grant(tx, caller, row, grant, request_id=request_id)
+        return NewUser(User(row, [grant] if grant is not None else []), chosen)
+
+    def check_new(self, caller: Caller, *, name: str, password: str | None) -> None:
+        """Raise InvalidRequest with all that is wrong of a user that is to be created."""
+        caller.require_in_account("iam:users:createUser")
+        checks = Checks()
+        if not _NAME.fullmatch(name):
+            checks.refuse(
+                f"name: {name!a} is not a user name: 1 to 64 letters, digits, '_', '.', '@' and '-', "
+                "a letter or '_' first"
+            )
+        if password is not None:
+            checks.read(lambda: check_password(password, user_name=name))
+        checks.end()
 
     @retry_conflicts
     async def set_enabled(self, caller: Caller, user_id: str, *, enabled: bool, request_id: str) -> User:
@@ -100,6 +139,23 @@ class Users:
             )
         return await self.show(caller, user_id)
 
+    async def check_password(self, caller: Caller, user_id: str, *, password: str, current: str | None) -> UserRow:
+        """Return the user; raise InvalidRequest with all that is wrong before the current password is looked at."""
+        if user_id != caller.user_id:
+            caller.require_in_account("iam:users:updateUser")
+        async with self._database.autocommit() as connection:
+            row = await require_user(connection, caller, user_id)
+        if row.issuer:
+            raise InvalidRequest(
+                f"user {row.name!r} logs in at the identity provider {row.issuer}, and has no password here"
+            )
+        checks = Checks()
+        if user_id == caller.user_id and current is None:
+            checks.refuse("current_password: missing; to change your own password, give the current one")
+        checks.read(lambda: check_password(password, user_name=row.name))
+        checks.end()
+        return row
+
     async def set_password(
         self,
         caller: Caller,
@@ -116,16 +172,9 @@ class Users:
 
         Raises InvalidRequest, Forbidden (also for a wrong current password) or Busy.
         """
-        if user_id != caller.user_id:
-            caller.require_in_account("iam:users:updateUser")
-        async with self._database.autocommit() as connection:
-            row = await require_user(connection, caller, user_id)
-        if row.issuer:
-            raise InvalidRequest(
-                f"user {row.name!r} logs in at the identity provider {row.issuer}, and has no password here"
-            )
+        row = await self.check_password(caller, user_id, password=password, current=current)
         if user_id == caller.user_id:
-            await self._prove_own(caller, current)
+            await self._prove_own(caller, current or "")
         password_hash = await self._passwords.hash(password, user_name=row.name, source=caller.source)
         async with self._database.transaction() as tx:
             caller = await current_caller(tx, caller)
@@ -164,19 +213,7 @@ class Users:
         async with self._database.transaction() as tx:
             (await current_caller(tx, caller)).require_in_account("iam:permissions:grantRoleToUser")
             user = await require_user(tx, caller, user_id)
-            where = await name_project(tx, caller.domain_id, project_id)
-            await store.hold(tx, user_id)
-            if await roles.add_role(tx, user_id=user_id, project_id=project_id, role=role):
-                await store.end_tokens(tx, user_id)
-                await audit.record(
-                    tx,
-                    caller,
-                    "iam:permissions:grantRoleToUser",
-                    target=_target(user_id, role, project_id),
-                    target_name=user.name,
-                    detail=f"{role} in {where}",
-                    request_id=request_id,
-                )
+            await _grant(tx, caller, user, RoleRow(role, project_id), request_id=request_id)
         return await self.show(caller, user_id)
 
     @retry_conflicts
@@ -208,9 +245,7 @@ class Users:
             )
         return await self.show(caller, user_id)
 
-    async def _prove_own(self, caller: Caller, current: str | None) -> None:
-        if current is None:
-            raise InvalidArgument("current_password: missing; to change your own password, give the current one")
+    async def _prove_own(self, caller: Caller, current: str) -> None:
         try:
             await self._passwords.prove(Login(password=current, user_id=caller.user_id, source=caller.source))
         except NotAuthenticated as error:
@@ -224,6 +259,22 @@ async def require_user(tx: Transaction, caller: Caller, user_id: str) -> UserRow
     if row is None:
         raise NotFound(f"user {user_id!r} does not exist in this account")
     return row
+
+
+async def _grant(tx: Transaction, caller: Caller, user: UserRow, grant: RoleRow, *, request_id: str) -> None:
+    where = await name_project(tx, caller.domain_id, grant.project_id)
+    await store.hold(tx, user.id)
+    if await roles.add_role(tx, user_id=user.id, project_id=grant.project_id, role=grant.role):
+        await store.end_tokens(tx, user.id)
+        await audit.record(
+            tx,
+            caller,
+            "iam:permissions:grantRoleToUser",
+            target=_target(user.id, grant.role, grant.project_id),
+            target_name=user.name,
+            detail=f"{grant.role} in {where}",
+            request_id=request_id,
+        )
 
 
 async def name_project(tx: Transaction, domain_id: str, project_id: str | None) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from pilothouse.engine.protocol import ValuesLayer, Wait
-from pilothouse.errors import AlreadyExists, ArchiveGone, InvalidArgument, ReleaseMoved
+from pilothouse.errors import AlreadyExists, ArchiveGone, Checks, InvalidArgument, ReleaseMoved
 from pilothouse.kubernetes.helm_secrets import OPERATION_LABEL
 from pilothouse.services.clusters import ClusterConnection, cluster_error_context
 from pilothouse.services.identity.bootstrap import Caller
@@ -15,7 +15,7 @@ from pilothouse.services.releases.create import CreateRelease, Releases
 from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.details import ReleaseRef
 from pilothouse.services.releases.locks import changed_error, refuse_other_base
-from pilothouse.services.releases.names import check_namespace, is_name
+from pilothouse.services.releases.names import check_any_name, check_namespace
 from pilothouse.services.releases.stored_charts import StoredChart, keep_stored_chart
 from pilothouse.services.releases.submit import Proposal
 from pilothouse.services.releases.update import Updates
@@ -188,9 +188,12 @@ class Deployments:
         return await self._releases.propose(install, cluster.id, project_id=project_id)
 
     async def _prepare(self, place: ReleaseRef, request: DeployRelease, *, project_id: str) -> Prepared:
-        check_namespace(place.namespace)
-        _check(place, request.options)
-        values = await merge_layers(self._shared, request.layers, project_id=project_id)
+        checks = Checks()
+        checks.read(lambda: check_namespace(place.namespace))
+        checks.read(lambda: check_any_name(place.name))
+        checks.read(lambda: _check(request.options))
+        values = await checks.wait(merge_layers(self._shared, request.layers, project_id=project_id)) or {}
+        checks.end()
         named = await self._clusters.identify(place.cluster, project_id=project_id)
         cluster = await self._clusters.reach(named.id, project_id=project_id)
         chart = None
@@ -223,12 +226,7 @@ class Deployments:
         return newest.status if newest is not None else None
 
 
-def _check(place: ReleaseRef, options: HelmOptions) -> None:
-    if not is_name(place.name):
-        raise InvalidArgument(
-            f"name: {place.name!a} is not a release name: at most 53 lower-case letters, digits, '-' and '.', with a "
-            "letter or digit at both ends"
-        )
+def _check(options: HelmOptions) -> None:
     if options.force_conflicts and options.force_replace:
         raise InvalidArgument("options: force_conflicts and force_replace cannot be used together; Helm knows either")
     for name, value in options.labels.items():

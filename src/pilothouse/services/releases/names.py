@@ -36,6 +36,15 @@ def check_name(name: str, *, field: str) -> None:
         )
 
 
+def check_any_name(name: str) -> None:
+    """Raise InvalidRequest unless a release written by us or Helm can have this name."""
+    if not is_name(name):
+        raise InvalidArgument(
+            f"name: {name!a} is not a release name: at most 53 lower-case letters, digits, '-' and '.', with a "
+            "letter or digit at both ends"
+        )
+
+
 def check_namespace(namespace: str) -> None:
     """Raise InvalidRequest unless the text is a valid namespace."""
     if not namespace:

@@ -94,6 +94,11 @@ class Renders:
         merged = merge_values(chart.default_values(), values)
         return await in_masking_thread(lambda: _hidden(found, masks_of(values=merged).prepare()))
 
+    async def check_layers(self, caller: Caller, layers: tuple[ValuesLayer, ...]) -> None:
+        """Raise InvalidRequest with Helm's words for values that cannot be read, or Busy if no engine is free."""
+        caller.require("cce:release:get")
+        await merge_layers(self._shared, layers, project_id=caller.project_id)
+
     async def _render(self, request: RenderChart, archive: bytes, *, project_id: str) -> RenderOutcome:
         cluster = None
         if request.cluster:

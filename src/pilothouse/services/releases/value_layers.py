@@ -17,6 +17,9 @@ DEEPEST: Final = 100
 #: The line that Helm's reader names is often the one before.
 _HELMS_LINE: Final = re.compile(r"\byaml: line \d+: ")
 
+#: What has an end of its own, in which everything up to there is read.
+_OPENED: Final = re.compile(r"while (?:parsing a flow |scanning a quoted )")
+
 
 async def merge_layers(
     shared: ReleaseDependencies, layers: Sequence[ValuesLayer], *, project_id: str
@@ -49,14 +52,18 @@ def _located(text: str, layers: Sequence[ValuesLayer]) -> str:
     layer = next((one for one in layers if one.kind == "yaml" and text.startswith(f"{one.name}: ")), None)
     if layer is None:
         return text
-    line, column = _find_error(layer.text)
+    line, column, begun = _find_error(layer.text)
     said = _HELMS_LINE.sub("yaml: ", text.removeprefix(f"{layer.name}: "), count=1)
-    return f"{layer.name}, line {line}, column {column}: {said}"
+    unclosed = f"; what is opened in line {begun} is not closed" if begun else ""
+    return f"{layer.name}, line {line}, column {column}: {said}{unclosed}"
 
 
-def _find_error(text: str) -> tuple[int, int]:
-    """Return line and column of the first error of syntax or depth, else of the first value that is no mapping."""
-    first, depth = None, 0
+def _find_error(text: str) -> tuple[int, int, int]:
+    """Return line and column of the first error of syntax or depth, else of the first value that is no mapping.
+
+    And the line of a bracket or quote that the error is in, if that is another one; 0 for none.
+    """
+    first, depth, begun = None, 0, 0
     try:
         for event in yaml.parse(text, Loader=_Loader):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -69,6 +76,8 @@ def _find_error(text: str) -> tuple[int, int]:
                 first = first or event.start_mark
     except yaml.MarkedYAMLError as error:
         first = error.problem_mark or error.context_mark
+        if first is not None and error.context_mark is not None and _OPENED.match(error.context or ""):
+            begun = error.context_mark.line + 1 if error.context_mark.line < first.line else 0
     except yaml.YAMLError:
         first = None
-    return (first.line + 1, first.column + 1) if first is not None else (1, 1)
+    return (first.line + 1, first.column + 1, begun) if first is not None else (1, 1, 0)

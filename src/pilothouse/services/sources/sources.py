@@ -12,6 +12,7 @@ from pilothouse.errors import (
     AlreadyExists,
     ArchiveGone,
     Busy,
+    Checks,
     InvalidArgument,
     InvalidRequest,
     InvalidSource,
@@ -32,6 +33,7 @@ from pilothouse.services.sources.records import (
     Source,
     VerificationKind,
     check_name,
+    checked_url,
     describe_authorities,
     describe_change,
     describe_source,
@@ -108,9 +110,13 @@ class Sources:
         QuotaExceeded, and what a synchronisation raises.
         """
         caller.require("cce:source:create")
-        check_name(request.name)
-        self._check_interval(request.sync_seconds)
-        found_keys = await self._read_keys(caller, request.verification, request.verification_keys)
+        checks = Checks()
+        checks.read(lambda: check_name(request.name))
+        checks.read(lambda: checked_url(request.kind, request.url))
+        checks.read(lambda: self._check_interval(request.sync_seconds))
+        keys = self._read_keys(caller, request.verification, request.verification_keys)
+        found_keys = await checks.wait(keys) or TrustedKeys()
+        checks.end()
         new = new_source(request, found_keys, project_id=caller.project_id, keys=self._keys)
         async with self._database.autocommit() as connection:
             await self._check_new(connection, new)  # before a source is asked for nothing
@@ -194,19 +200,22 @@ class Sources:
 
     async def _read_changes(self, caller: Caller, row: SourceRow, change: ChangeSource) -> dict[str, Any]:
         changes: dict[str, Any] = {}
+        checks = Checks()
         if change.credentials is not None:
             changes["credentials_sealed"] = seal_credentials(change.credentials, keys=self._keys, source_id=row.id)
         if change.ca is not None:
             changes["ca"] = change.ca
-            _refuse_authorities(row, changes)
-        if change.sync_seconds is not None:
-            self._check_interval(change.sync_seconds)
-            changes["sync_seconds"] = change.sync_seconds
+            checks.read(lambda: _refuse_authorities(row, changes))
+        if (seconds := change.sync_seconds) is not None:
+            checks.read(lambda: self._check_interval(seconds))
+            changes["sync_seconds"] = seconds
         if change.verification is not None:
             caller.require(SET_TRUST)
-            found = await self._read_keys(caller, change.verification, change.verification_keys)
+            keys = self._read_keys(caller, change.verification, change.verification_keys)
+            found = await checks.wait(keys) or TrustedKeys()
             changes |= {"verification": change.verification, "verification_keys": change.verification_keys}
             changes |= {"trusted": list(found.trusted), "unusable": list(found.unusable)}
+        checks.end()
         return changes
 
     @retry_conflicts

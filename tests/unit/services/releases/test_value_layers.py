@@ -9,9 +9,19 @@ from pilothouse.services.releases.value_layers import _find_error
 
 @pytest.mark.parametrize(
     ("text", "place"),
-    [("a: b\nc: [", (3, 1)), ("a: b\n\tc: d", (2, 1)), ("# x\n- a", (2, 1)), ("text", (1, 1)), ("", (1, 1))],
+    [
+        ("a: b\nc: [", (3, 1, 0)),
+        ("a: b\nc: [1, 2\nd: e", (3, 2, 2)),
+        ("a: {b: c", (2, 1, 1)),
+        ("a: 'b\nc: d\n", (3, 1, 1)),
+        ("a: [b: c: d]", (1, 9, 0)),
+        ("a: b\n\tc: d", (2, 1, 0)),
+        ("# x\n- a", (2, 1, 0)),
+        ("text", (1, 1, 0)),
+        ("", (1, 1, 0)),
+    ],
 )
-def test_the_first_error_is_found(text: str, place: tuple[int, int]):
+def test_the_first_error_is_found_and_where_what_it_is_in_was_opened(text: str, place: tuple[int, int, int]):
     assert _find_error(text) == place
 
 
