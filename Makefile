@@ -104,8 +104,6 @@ docs: .venv/.made  ## Regenerate the descriptions of both APIs, the reference pa
 	@$(RUN) python -m tools.metrics_docs
 	@$(RUN) python -m tools.error_docs
 	@$(RUN) python -m tools.log_docs
-	@$(RUN) python -m tools.event_docs
-	@$(RUN) python -m tools.command_docs
 	@$(RUN) python -m tools.console_texts
 
 .PHONY: site

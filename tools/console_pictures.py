@@ -49,7 +49,7 @@ def _plan(page: Page, home: str) -> None:
 
 #: Each with the way to it.
 PICTURES: Final[dict[str, Callable[[Page, str], Any]]] = {
-    "releases": lambda page, home: page.goto(f"{home}/releases?sort=-updated"),
+    "releases": lambda page, home: page.goto(f"{home}/releases"),
     "failed": _failed,
     "resources": lambda page, home: _release(page, home, "recommendations", "/resources"),
     "plan": _plan,

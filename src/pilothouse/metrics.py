@@ -95,14 +95,6 @@ QUEUE_SECONDS: Final = Histogram(
     buckets=_OPERATION_SECONDS,
     registry=REGISTRY,
 )
-PHASE_SECONDS: Final = Histogram(
-    "pilothouse_operation_phase_seconds",
-    "Time that a call in a Helm process spent in each phase: render, apply, delete, hook, wait, storage. A call that "
-    "comes back to a phase is observed once, with all of it.",
-    ["phase"],
-    buckets=_OPERATION_SECONDS,
-    registry=REGISTRY,
-)
 ATTEMPTS: Final = Counter(
     "pilothouse_attempts",
     "Attempts by how they ended: the operation ended, was put back (retry, crashed), or was lost to another worker.",
@@ -153,19 +145,6 @@ ENGINE_CALL_SECONDS: Final = Histogram(
     registry=REGISTRY,
 )
 
-DATABASE_CONNECTIONS: Final = Gauge(
-    "pilothouse_database_pool_in_use",
-    "Connections to PostgreSQL that are in use or waited for; those for leases and notifications are outside the pool.",
-    registry=REGISTRY,
-)
-DATABASE_LIMIT: Final = Gauge(
-    "pilothouse_database_pool_limit", "How many connections the pool of this process may open.", registry=REGISTRY
-)
-DATABASE_EXHAUSTED: Final = Counter(
-    "pilothouse_database_pool_exhausted",
-    "Requests and writes that got no connection in time, because all were in use.",
-    registry=REGISTRY,
-)
 CLUSTER_SECONDS: Final = Summary(
     "pilothouse_cluster_request_duration_seconds",
     "Requests of this process to API servers; those of Helm itself are not among them. Code 0: no answer.",

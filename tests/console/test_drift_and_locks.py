@@ -29,7 +29,7 @@ def test_drift_is_mended_from_the_page_that_shows_it_and_its_notice_goes(
             ConfigMap, "drifts-config", edited, namespace=namespace, patch_type=PatchType.MERGE,
             field_manager="kubectl-edit",
         )  # fmt: skip
-        page, notice = person.page, person.page.get_by_text("Its objects were changed beside Helm")
+        page, notice = person.page, person.page.get_by_text("Its objects were changed by something other than Helm")
         person.open_release(namespace, "drifts", "/diff?to=live")
         expect(notice).to_be_visible()
         person.open_release(namespace, "drifts", "/change")

@@ -48,7 +48,7 @@ def test_no_role_is_chosen_beforehand_and_the_widest_is_asked_for_twice(person: 
     assert server.send("GET", f"/api/v1/users/{somebody.id}").json()["roles"] == []
     page.get_by_label("Yes, administrator of the whole account").check()
     page.get_by_role("button", name="Grant").click()
-    expect(page.locator("#roles")).to_contain_text("te_admin in the whole account")
+    expect(page.locator("#roles")).to_contain_text("te_admin (administrator) in the whole account")
 
 
 def test_who_has_no_role_is_told_whom_to_ask(browser: Browser, server: RunningServer):
@@ -198,12 +198,12 @@ def test_times_have_their_date_unless_it_is_todays_and_their_zone(
         page.reload()
         expect(shown).to_have_text(re.compile(said))
         expect(shown).to_have_attribute("title", re.compile(rf"^{day}, {made.year}, .* GMT\+[12]$"))
-        expect(page.locator("footer")).to_contain_text("times of Europe/Berlin (GMT+")
+        expect(page.locator("footer")).to_contain_text("times in Europe/Berlin (GMT+")
     with visit(browser, server, scripts=False) as reader:
         reader.log_in()
         reader.page.goto(page.url)
         expect(reader.page.locator(".timeline time").last).to_have_text(re.compile(r"^[0-9- ]*\d\d:\d\d:\d\d UTC$"))
-        expect(reader.page.locator("footer")).to_contain_text("times of UTC")
+        expect(reader.page.locator("footer")).to_contain_text("times in UTC")
 
 
 def test_empty_lists_lead_on_as_far_as_the_persons_rights(browser: Browser, server: RunningServer):

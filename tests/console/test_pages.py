@@ -170,8 +170,12 @@ def test_an_uninstall_that_keeps_the_history_is_planned_told_with_its_time_and_u
     expect(page.locator(".lead")).to_contain_text("by admin (uninstall)")
     assert page.evaluate(long_ago) > deployed
     expect(page.get_by_role("link", name="Change", exact=True)).to_have_count(0)
+    person.open_release(release.namespace, "shop", "/history")
+    expect(page.locator("tbody tr").first).to_contain_text("admin uninstall")
+    expect(page.locator("tbody tr").first).to_contain_text("written by admin (upgrade)")
     page.goto(f"{person.home}/releases?namespace={release.namespace}")
-    expect(page.locator("tbody")).to_contain_text("deployed")
+    expect(page.locator("tbody")).not_to_contain_text("deployed")
+    assert page.evaluate("() => document.querySelector('tbody time').dateTime") > deployed
     page.get_by_role("link", name=re.compile("Uninstalled *1")).click()
     page.get_by_role("link", name="shop").click()
     page.get_by_role("link", name="Bring it back").click()

@@ -120,6 +120,20 @@ def test_only_a_form_of_the_ended_session_is_kept_through_the_log_in(http: httpx
     assert ("of-others" in again.text, "Uninstall" in again.text) == (True, True)
 
 
+def test_a_kept_form_is_told_with_names_in_place_of_ids(
+    http: httpx2.Client, server: RunningServer, charts: dict[str, str]
+):
+    fields = {"chart": charts["plain"], "mode": "replace", "values": "greeting: nojs\r\nreplicas: 2\r\n"}
+    kept = {f"kept.{name}": text for name, text in fields.items()}
+    path = f"{HOME}/releases/test/default/of-others/change"
+    told = log_in(http, name="admin", password=server.password, next=path, **kept).text
+    shown = told.partition("<dl")[2].partition("</dl>")[0]
+    assert "seen 1.0.0" in shown
+    assert "the text is all" in shown
+    assert "greeting: nojs\nreplicas: 2" in shown
+    assert charts["plain"] not in shown
+
+
 def test_who_has_no_session_sends_little(http: httpx2.Client, server: RunningServer):
     def form(size: int) -> dict[str, str]:
         return {"confirm": "x" * (size - len("confirm="))}

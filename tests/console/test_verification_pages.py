@@ -106,7 +106,7 @@ def test_verified_charts_only_is_set_kept_by_an_upload_and_lifted(
     assert trust(server) == (False, [SIGNER.fingerprint])
     assert server.send("PUT", "/api/v1/verification", json_body=ALL).is_success
     page.goto(chart)
-    expect(page.locator("main .facts")).to_contain_text("nobody whose key the project trusts")
+    expect(page.locator("main .facts")).to_contain_text("none by a key that the project trusts")
     fits(person)
 
 

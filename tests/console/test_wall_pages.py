@@ -61,7 +61,9 @@ def test_a_cluster_is_added_behind_a_wall_and_refusals_stand_at_their_field(
     assert made["wall"] == tenant.wall()
     page.goto(f"{person.home}/clusters")
     expect(page.locator("tbody tr", has_text=name)).to_contain_text(f"as {tenant.name}")
-    expect(page.locator("tbody tr", has=page.get_by_role("link", name="test", exact=True))).to_contain_text("no wall")
+    expect(page.locator("tbody tr", has=page.get_by_role("link", name="test", exact=True))).to_contain_text(
+        "every namespace that its account reaches"
+    )
     assert server.send("DELETE", f"/api/v1/clusters/{made['id']}").is_success
 
 
@@ -115,13 +117,13 @@ def test_a_release_tells_as_whom_the_project_acts(
 ):
     install("plainly")
     person.open_release(namespace, "plainly")
-    expect(person.page.locator("main .facts")).to_contain_text("the registered account: there is no wall")
+    expect(person.page.locator("main .facts")).to_contain_text("in every namespace that it reaches. A wall would limit")
     answer = walled.server.upload(config_map_chart(f"walled-{uuid.uuid4().hex[:6]}"))
     web = walled.release(f"web-{uuid.uuid4().hex[:6]}")
     web.deployed(str(answer.json()["id"]))
     page = person.page
     page.goto(f"{person.home}/releases/{name_of(walled)}/{web.namespace}/{web.name}")
-    expect(page.locator("main .facts")).to_contain_text(f"{walled.tenant.name}, behind a wall")
+    expect(page.locator("main .facts")).to_contain_text(f"{walled.tenant.name}, limited to some namespaces by a wall")
     page.locator("main .facts").get_by_role("link", name="wall").click()
     expect(page.locator("#wall")).to_contain_text(walled.tenant.name)
 

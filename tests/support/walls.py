@@ -71,9 +71,11 @@ def make_tenant(kubeconfig: Path, *namespaces: str) -> Iterator[Tenant]:
             api.create(made)
         for namespace in namespaces[1:]:
             bind(api, name, RoleRef(apiGroup=RBAC, kind="ClusterRole", name="edit"), namespace)
-        token = token_of_account(api, own)
+        asked = ServiceAccountToken(metadata=ObjectMeta(), spec=TokenRequestSpec(audiences=[]))
+        given = api.create(asked, "pilothouse", namespace=own).status
+        assert given is not None
         try:
-            yield Tenant(name, group, namespaces, as_account(kubeconfig, token))
+            yield Tenant(name, group, namespaces, _as_account(kubeconfig, str(given.token)))
         finally:
             api.delete(ClusterRoleBinding, name)
             api.delete(ClusterRole, name)
@@ -105,26 +107,17 @@ def allow(api: Client, user: str, namespace: str, rules: Sequence[PolicyRule]) -
     bind(api, user, RoleRef(apiGroup=RBAC, kind="Role", name=user), namespace)
 
 
-def token_of_account(api: Client, namespace: str) -> str:
-    """Return a token of the account ``pilothouse`` of that namespace."""
-    asked = ServiceAccountToken(metadata=ObjectMeta(), spec=TokenRequestSpec(audiences=[]))
-    given = api.create(asked, "pilothouse", namespace=namespace).status
-    assert given is not None
-    return str(given.token)
-
-
-def as_account(kubeconfig: Path, token: str) -> str:
-    """Return the kubeconfig with that token in place of its own credentials."""
+def _as_account(kubeconfig: Path, token: str) -> str:
     document = yaml.safe_load(kubeconfig.read_text())
     document["users"][0]["user"] = {"token": token}
     return json.dumps(document)
 
 
 @contextmanager
-def walled_cluster(server: RunningServer, tenant: Tenant, helm: HelmCommand, **changed: Any) -> Iterator[WalledCluster]:
-    """Yield the cluster registered with the tenant's wall, in one request; ``changed`` are fields of the wall."""
+def walled_cluster(server: RunningServer, tenant: Tenant, helm: HelmCommand) -> Iterator[WalledCluster]:
+    """Yield the cluster registered with the tenant's wall, in one request."""
     name = f"walled-{uuid.uuid4().hex[:8]}"
-    body = {"name": name, "kubeconfig": tenant.kubeconfig, "wall": tenant.wall(**changed)}
+    body = {"name": name, "kubeconfig": tenant.kubeconfig, "wall": tenant.wall()}
     made = server.send("POST", "/api/v1/clusters", json_body=body)
     assert made.status_code == 201, made.text
     acting = dataclasses.replace(server, cluster_id=made.json()["id"])

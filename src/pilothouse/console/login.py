@@ -1,5 +1,7 @@
 """Log in and out. What was typed into a form when its session had ended is kept through the log-in."""
 
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -13,14 +15,26 @@ from pilothouse.console.requests import base, caller_of, read_fields, read_form,
 from pilothouse.console.resumed import tell_form, tell_kept
 from pilothouse.console.session import drop_session, session_of, set_session
 from pilothouse.console.texts import Texts, gettext, gettext_noop
-from pilothouse.errors import Busy, Forbidden, InvalidRequest, NotAuthenticated, PilothouseError
+from pilothouse.errors import (
+    Busy,
+    Forbidden,
+    InvalidRequest,
+    NotAuthenticated,
+    NotFound,
+    NotPermitted,
+    PilothouseError,
+)
 from pilothouse.http.errors import refuse
 from pilothouse.http.json_bodies import FORM, LOGIN
 from pilothouse.http.middleware.session import CONSOLE, is_console
 from pilothouse.http.requests import request_id_of, service_of, source_of
+from pilothouse.services.charts.archives import Charts
+from pilothouse.services.identity.groups import Groups
 from pilothouse.services.identity.passwords import Login
+from pilothouse.services.identity.projects import Projects
 from pilothouse.services.identity.sessions import OpenedSession, Opening, Sessions
 from pilothouse.services.identity.single_sign_on import SingleSignOn
+from pilothouse.services.identity.users import Users
 
 _PATH: Final = f"{CONSOLE}/login"
 #: Names of fields that were meant for another page.
@@ -64,10 +78,7 @@ async def ask_to_log_in(request: Request) -> Response:
                 "Your session has ended. Log in, and what you sent can be sent again; nothing was changed."
             )
         else:
-            problem = gettext(
-                "Your session has ended, and nothing was changed. Log in: if this browser has not kept what you typed, "
-                "fill in the form again."
-            )
+            problem = gettext("Your session has ended, and nothing was changed. Log in to go on with the form.")
         response = await _form(request, next_path=target, kept=kept, problem=problem, status_code=401)
     else:
         told = gettext(_ENDED_BESIDE) if session_of(request) else ""
@@ -106,13 +117,36 @@ async def log_in(request: Request) -> Response:
     response: Response
     if kept:
         request.scope["state"]["caller"] = opened.caller
-        proof = csrf.issue(opened.text)
-        said: dict[str, Any] = {"form": tell_form(next_path, kept), "told": tell_kept(kept)}
+        proof, form = csrf.issue(opened.text), tell_form(next_path, kept)
+        names = await _name_kept(request, opened, form.project, kept)
+        said: dict[str, Any] = {"form": form, "told": tell_kept(kept, names)}
         response = await page(request, "resume.html", **said, target=next_path, kept=kept, proof=proof)
     else:
         response = see_other(f"{root()}{next_path}" if next_path else f"{base()}/")
     set_session(request, response, opened.text)
     return response
+
+
+async def _name_kept(request: Request, opened: OpenedSession, project: str, kept: Mapping[str, str]) -> dict[str, str]:
+    """Return what ids in the fields name, as far as the person may see it."""
+    found: dict[str, str] = {}
+    caller = await service_of(request, Sessions).find(opened.text, project, source_of(request), in_use=True)
+    if caller is None:
+        return found
+    if kept.get("chart") and caller.may("cce:chart:get"):
+        with suppress(NotFound):
+            chart = await service_of(request, Charts).show(caller, kept["chart"])
+            found["chart"] = f"{chart.name} {chart.version}"
+    if kept.get("project"):
+        projects = await service_of(request, Projects).list_all(caller)
+        found["project"] = next((one.name for one in projects if one.id == kept["project"]), "")
+    kind, _, holder = kept.get("whom", "").partition(":")
+    with suppress(NotFound, NotPermitted):
+        if kind == "user":
+            found["whom"] = (await service_of(request, Users).show(caller, holder)).row.name
+        elif kind == "group":
+            found["whom"] = (await service_of(request, Groups).show(caller, holder)).name
+    return found
 
 
 async def show_problem(request: Request, error: PilothouseError, *, next_path: str) -> Response:

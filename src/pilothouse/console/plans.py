@@ -4,6 +4,7 @@ import asyncio
 from typing import Any, Final
 from urllib.parse import quote
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -24,18 +25,20 @@ from pilothouse.console.rendering import page, refusal
 from pilothouse.console.requests import caller_of, here, key_of, new_once, read_form, see_other
 from pilothouse.console.side_by_side import compare_planned
 from pilothouse.console.texts import gettext
-from pilothouse.console.value_forms import Fields, fields_of, values_of
-from pilothouse.errors import NotFound, PilothouseError
+from pilothouse.console.unknown_values import UnknownValue, find_unknown
+from pilothouse.console.value_forms import Fields, fields_of, find_chart, values_of
+from pilothouse.errors import Busy, InvalidRequest, NotFound, PilothouseError
 from pilothouse.http.audit import note_read
 from pilothouse.http.errors import Refusal
 from pilothouse.http.requests import request_id_of, service_of
+from pilothouse.services.charts.archives import Charts
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import Standing
 from pilothouse.services.operations.idempotency import Idempotency
 from pilothouse.services.releases.details import ReleaseRef
 from pilothouse.services.releases.plan_changes import PlannedChange
 from pilothouse.services.releases.plan_records import PlanRecord
-from pilothouse.services.releases.plans import PERMISSIONS, Plans
+from pilothouse.services.releases.plans import PERMISSIONS, Plan, Plans
 from pilothouse.states import Action
 from pilothouse.store.operations import release_key
 from pilothouse.store.plans import PlanRow
@@ -100,12 +103,13 @@ async def _plan_page(request: Request, *, refused: Refusal | None = None, typed:
         compared=tell_base(record, plan.comparison),
         order=tell_order(record),
         hooks_left_out=count_hooks_left_out(record),
-        options=list_options(record),
+        options=list_options(record, limit_seconds=request.app.state.settings.worker.timeout_seconds),
         live=count_live(record, changes),
         name_change=name_change,
         chart=await plans.find_chart(caller, plan),
         sides_of=await asyncio.to_thread(compare_planned, different),
         values=values,
+        unknown=await _find_unknown(request, plan),
         leaves=find_leaves(changes.values, changes.origins),
         values_are_read=caller.may(READ_VALUES),
         most_values=MOST_LEAVES,
@@ -117,6 +121,29 @@ async def _plan_page(request: Request, *, refused: Refusal | None = None, typed:
         call=f'POST /api/v1/plans/{row.id}/apply\nContent-Type: application/json\n\n{{"digest": "{row.digest}"}}',
         once=new_once(),
     )
+
+
+async def _find_unknown(request: Request, plan: Plan) -> list[UnknownValue]:
+    """Return which of the values that were given the chart seems not to know; it is asked only of its archive."""
+    record = plan.record
+    if record.action not in {Action.INSTALL, Action.UPGRADE} or not plan.comparison.sources:
+        return []
+    chart = await find_chart(request, str(record.operation["chart_id"] or ""))
+    if chart is None:
+        return []
+    given = [one.values for one in plan.comparison.sources]
+
+    def find(schema: Any) -> list[UnknownValue]:
+        return find_unknown(given, chart.default_values(), record.values, schema=schema)
+
+    found = await asyncio.to_thread(find, None)
+    if not found:
+        return []
+    try:
+        schema = orjson.loads(await service_of(request, Charts).read_schema(caller_of(request), chart.id))
+    except (NotFound, Busy, InvalidRequest, ValueError):
+        return found
+    return await asyncio.to_thread(find, schema)
 
 
 async def read_again(request: Request, plan_id: str, *, place: ReleaseRef | None = None) -> Fields:

@@ -7,8 +7,9 @@ from typing import Final
 from urllib.parse import unquote
 
 from pilothouse.console.faults import LABELS
-from pilothouse.console.plan_words import OPTIONS
+from pilothouse.console.plan_words import CRDS, MODES, OPTIONS, WAITS
 from pilothouse.console.texts import Texts, gettext, gettext_noop
+from pilothouse.console.words import INTERVALS, VERIFICATIONS
 from pilothouse.http.middleware.session import CONSOLE
 from pilothouse.states import Action
 
@@ -89,6 +90,20 @@ _FIELDS: Final = Texts({
     "session": gettext_noop("Session"),
     "show": gettext_noop("Only show what would change"),
 })  # fmt: skip
+#: What a choice says by itself, and what is said of it instead.
+_CHOICES: Final[Mapping[str, Texts]] = {
+    "crds": CRDS,
+    "mode": MODES,
+    "project": Texts({"account": gettext_noop("the whole account")}),
+    "sync_seconds": INTERVALS,
+    "take": Texts({
+        "all": gettext_noop("all charts"),
+        "verified": gettext_noop("verified charts only"),
+    }),
+    "verification": VERIFICATIONS,
+    "wait": WAITS,
+}  # fmt: skip
+_CHOSEN: Final = re.compile(r"([^/@\s]+)/([^/@\s]+)/([^/@\s]+)(?:@\S*)?")
 #: What only the page knows, and says nothing to people.
 _HIDDEN: Final = frozenset({"once", "seen", "shown", "shown_sync_seconds", "shown_username", "digest", "csrf"})
 #: What is not undone, by the last part of the path or what the button says.
@@ -156,6 +171,10 @@ def _tell_place(route: str, names: Mapping[str, str]) -> str:
     )
 
 
+#: What a button says, where that is in the name of the action.
+_TOLD: Final = frozenset(f"?{route.partition('?')[2]}" for route in (*_ACTIONS, *_OF_PERSON) if "?" in route)
+
+
 def _compile(route: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"\{([a-z]+)\}", r"(?P<\1>[^/]+)", route))
 
@@ -167,10 +186,24 @@ _PATTERNS: Final = {
 }
 
 
-def tell_kept(kept: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return the fields of the form by their labels, those first that have been filled in."""
-    told = [(_label(name), value) for name, value in kept.items() if name not in _HIDDEN and value]
-    return [(name, gettext("yes") if value == "yes" else value) for name, value in told]
+def tell_kept(kept: Mapping[str, str], names: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
+    """Return the fields of the form by their labels, those first that have been filled in.
+
+    ``names``: what the fields that hold an id name by it.
+    """
+    found = {name: value for name, value in kept.items() if name not in _HIDDEN and value}
+    if f"?{found.get('do', '')}" in _TOLD:
+        del found["do"]
+    return [(_label(name), (names or {}).get(name) or _tell_value(name, value)) for name, value in found.items()]
+
+
+def _tell_value(name: str, value: str) -> str:
+    """Return a value as the form says it."""
+    if name in _CHOICES and value in _CHOICES[name]:
+        return _CHOICES[name][value]
+    if name == "releases" and (places := _CHOSEN.findall(value)):
+        return "\n".join(" / ".join(place) for place in places)
+    return gettext("yes") if value == "yes" else value.replace("\r\n", "\n")
 
 
 def _label(name: str) -> str:

@@ -14,7 +14,7 @@ PAGE: Final = Texts({
     "s": gettext_noop("%(number)s s"),
     "ago": gettext_noop("%(duration)s ago"),
     "now": gettext_noop("now"),
-    "zone": gettext_noop("times of %(zone)s"),
+    "zone": gettext_noop("times in %(zone)s"),
     "asOf": gettext_noop("It is as of %(time)s."),
     "copied": gettext_noop("Copied"),
     "selected": gettext_noop("Selected"),

@@ -22,7 +22,6 @@ from sqlalchemy.ext.asyncio.engine import AsyncConnection, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from pilothouse.errors import DatabaseUnavailable, NotFound, TransactionConflict
-from pilothouse.metrics import DATABASE_CONNECTIONS, DATABASE_EXHAUSTED, DATABASE_LIMIT
 
 log = structlog.get_logger(__name__)
 
@@ -46,8 +45,6 @@ _GENERIC_PLANS: Final = {"plan_cache_mode": "force_generic_plan"}
 #: Executions on a connection after which a statement is prepared: what is not repeated saves the round trip.
 _PREPARE_AFTER = 1
 
-#: Connections beyond the pool's size, closed when they are returned.
-_OVERFLOW: Final = 8
 #: Connections that nobody needed for so long are closed: each is a process of PostgreSQL's, with 4 MB of its own.
 _IDLE_SECONDS = 30.0
 
@@ -78,7 +75,7 @@ class Database:
         self._engine = create_async_engine(
             self.url,
             pool_size=pool_size,
-            max_overflow=_OVERFLOW,
+            max_overflow=8,
             pool_timeout=10,
             pool_pre_ping=False,
             isolation_level="AUTOCOMMIT",  # for what most are taken; switching costs a fifth of a statement
@@ -96,7 +93,6 @@ class Database:
         event.listen(self._engine.sync_engine, "connect", self._begin_session)
         event.listen(self._engine.sync_engine, "handle_error", _notice_standby)
         event.listen(self._engine.sync_engine, "checkin", self._close_late)
-        DATABASE_LIMIT.set(pool_size + _OVERFLOW)
         self._in_use = self._most_in_use = 0
         self._counted_until = time.monotonic() + _IDLE_SECONDS
         self._closed = False
@@ -127,12 +123,10 @@ class Database:
     @asynccontextmanager
     async def _translated(self) -> AsyncIterator[None]:
         self._in_use += 1
-        DATABASE_CONNECTIONS.inc()
         self._most_in_use = max(self._most_in_use, self._in_use)
         try:
             yield
         except NoConnectionFree as error:
-            DATABASE_EXHAUSTED.inc()
             raise DatabaseUnavailable("every connection to PostgreSQL is in use") from error
         except DBAPIError as error:
             if isinstance(error.orig, _CONFLICTS):
@@ -152,7 +146,6 @@ class Database:
             raise DatabaseUnavailable(f"PostgreSQL does not answer: {_cause(error)}") from error
         finally:
             self._in_use -= 1
-            DATABASE_CONNECTIONS.dec()
         await self._close_idle()
 
     async def _close_idle(self) -> None:

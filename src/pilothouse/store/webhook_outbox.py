@@ -24,14 +24,13 @@ class TakenWebhook:
 
 @dataclass(frozen=True)
 class DueMessage:
-    """A message that is to be sent now; its age is by the database's clock."""
+    """A message that is to be sent now."""
 
     id: int
     event: str
     facts: dict[str, Any]
     attempts: int
     created_at: datetime
-    age_seconds: float
 
 
 @dataclass(frozen=True)
@@ -144,9 +143,7 @@ _RELEASE = text("""
 UPDATE webhooks SET lease_until = clock_timestamp() WHERE id = :webhook AND lease_until = :lease_until
 """)
 _FIND_DUE = text("""
-SELECT id, event, facts, attempts, created_at,
-       CAST(extract(epoch FROM clock_timestamp() - created_at) AS double precision) AS age_seconds
-FROM webhook_deliveries
+SELECT id, event, facts, attempts, created_at FROM webhook_deliveries
 WHERE webhook_id = :webhook AND state = 'pending' AND due_at <= clock_timestamp() ORDER BY due_at, id LIMIT 1
 """)
 _FIND_ENDED = text("""

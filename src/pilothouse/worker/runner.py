@@ -8,6 +8,7 @@ import asyncio
 import os
 import socket
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import count
 
 import structlog
@@ -31,7 +32,6 @@ from pilothouse.worker.maintenance.retention import keep_forgetting
 from pilothouse.worker.outcome import LeaseLost, Outcome
 from pilothouse.worker.periodic import keep_doing
 from pilothouse.worker.slots import Slot, Slots
-from pilothouse.worker.time_left import TimeLeft
 from pilothouse.worker.traces import traced_attempt
 
 log = structlog.get_logger(__name__)
@@ -69,7 +69,6 @@ class Runner:
         self._retractions: set[asyncio.Task[None]] = set()
         self._settings = settings.worker
         self._retention = settings.retention
-        self._time_left = TimeLeft(undo_seconds=self._settings.undo_timeout_seconds)
         self._slots = Slots(self._settings.operations, waiting=self._settings.waiting)
         self._supervised_name = name
         self._name = f"{name or socket.gethostname()}:{os.getpid()}"
@@ -135,7 +134,6 @@ class Runner:
                 if row is None:
                     await self._queue.wait()
                 else:
-                    self._time_left.note_taken(row)
                     slot.hold(row.id, row.project_id)
                     try:
                         with WORKER_OPERATIONS.track_inprogress(), traced_attempt(row):
@@ -196,7 +194,7 @@ class Runner:
 
     async def _carry_through(self, row: OperationRow, fence: Fence, slot: Slot) -> bool:
         """Return True if the attempt's end was written; else it lost the operation, or has to cancel it."""
-        left = self._time_left.of(row)
+        left = self._left(row)
         give_up_reason = self._give_up_reason(row, left)
         try:
             outcome = await self._attempt(row, fence, slot, left, give_up_reason=give_up_reason)
@@ -208,6 +206,16 @@ class Runner:
         except Exception:  # what a cluster answers, or a row holds, may not end the worker, and then the next one
             log.exception("attempt_failed", operation_id=row.id, attempt=row.attempt)
             return await self._conclude(row, _broken(give_up_reason))
+
+    def _deadline(self, row: OperationRow) -> tuple[float, datetime]:
+        """Return the operation's total seconds, over all attempts and its time in the queue, and since when."""
+        if row.state == OperationState.CANCELLING:  # the undo has a deadline of its own
+            return self._settings.undo_timeout_seconds, row.cancelling_at or row.created_at
+        return float(row.deadline_seconds), row.created_at
+
+    def _left(self, row: OperationRow) -> float:
+        seconds, since = self._deadline(row)
+        return seconds - (datetime.now(UTC) - since).total_seconds()
 
     async def _cancel(self, row: OperationRow, fence: Fence, slot: Slot) -> bool:
         async with self._database.autocommit() as connection:
@@ -224,13 +232,13 @@ class Runner:
         if left > 0:
             return ""
         why = row.last_error or ("it waited in the queue for a worker" if row.attempt == 1 else "")
-        return f"timed out after {self._time_left.limit(row)[0]:.0f} s" + (f": {why}" if why else "")
+        return f"timed out after {self._deadline(row)[0]:.0f} s" + (f": {why}" if why else "")
 
     async def _attempt(
         self, row: OperationRow, fence: Fence, slot: Slot, left: float, *, give_up_reason: str
     ) -> Outcome:
         if row.attempt == 1:
-            QUEUE_SECONDS.observe((row.taken_at - row.created_at).total_seconds() if row.taken_at else 0.0)
+            QUEUE_SECONDS.observe((datetime.now(UTC) - row.created_at).total_seconds())
         log.info("operation_started", operation_id=row.id, attempt=row.attempt, action=row.action, state=row.state)
         try:
             if give_up_reason:
@@ -257,7 +265,7 @@ class Runner:
             ATTEMPTS.labels(outcome.state).inc()
             log.warning("operation_put_back", operation_id=row.id, why=outcome.state, cause=outcome.text)
             # not later than the deadline, which the next attempt is there to see
-            after = max(0.0, min(_RETRY_SECONDS * row.attempt, _LONGEST_RETRY_SECONDS, self._time_left.of(row)))
+            after = max(0.0, min(_RETRY_SECONDS * row.attempt, _LONGEST_RETRY_SECONDS, self._left(row)))
             return await self._give_back(row, outcome.text, crashed=outcome.state == "crashed", after=after)
         if outcome.is_undone:
             return await self._begin_undo(row, outcome)

@@ -134,6 +134,27 @@ function removeDrafts(but) {
 
 if (document.body.dataset.user) removeDrafts(document.body.dataset.user);
 
+// The log-in leads back to a form of which this tab has kept what was typed.
+const keptHere = document.querySelector("[data-kept]");
+if (keptHere) keptHere.hidden = !Object.keys(sessionStorage).some((key) => key.startsWith(draftsAre) && key.endsWith(` ${keptHere.dataset.kept}`));
+
+// Who goes from page to page by keys begins in the content, and need not pass the menu of each page.
+const byKeys = "pilothouse-keys";
+
+document.addEventListener("click", (event) => {
+  const leads = event.target.closest?.("a[href]:not([href^='#']), button");
+  try {
+    if (leads && event.detail === 0) sessionStorage.setItem(byKeys, "yes");
+    else sessionStorage.removeItem(byKeys);
+  } catch { /* it is switched off */ }
+}, true);
+
+try {
+  const main = document.getElementById("main");
+  if (sessionStorage.getItem(byKeys) && !location.hash && document.activeElement === document.body) main.focus({ preventScroll: true });
+  sessionStorage.removeItem(byKeys);
+} catch { /* it is switched off */ }
+
 // Where the tabs are wider than the window, the present one is in sight.
 const tab = document.querySelector(".tabs [aria-current]");
 if (tab) tab.parentElement.scrollLeft = tab.offsetLeft - tab.parentElement.offsetLeft - (tab.parentElement.clientWidth - tab.offsetWidth) / 2;

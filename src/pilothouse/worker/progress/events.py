@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import Final, Self
 
 from pilothouse.engine.protocol import ProgressEvent
-from pilothouse.worker.progress.phase_seconds import PhaseSeconds
 
 _EVERY_SECONDS: Final = 0.5
 _LOOK_SECONDS: Final = 2.0
@@ -35,7 +34,6 @@ class Progress:
     def __init__(self, tell: Tell, look: Look) -> None:
         self._tell = tell
         self._look = look
-        self._phases = PhaseSeconds()
         self._newest: ProgressEvent | None = None
         self._observed: tuple[str, str, str] | None = None
         self._observed_at = 0.0
@@ -44,7 +42,6 @@ class Progress:
 
     def __call__(self, event: ProgressEvent) -> None:
         """Record a report of the engine; quick, and never blocks."""
-        self._phases.begin(event.phase)
         if event.phase != "storage":
             self._newest = event
 
@@ -57,7 +54,6 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop reporting."""
-        self._phases.observe()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections import Counter
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Final
 
 import orjson
@@ -171,7 +172,8 @@ class Deliveries:
                 await store.note_delivered(connection, webhook.id, due.id, status=reply.status)
             return
         retry = retry_seconds(due.attempts)
-        again = again and due.age_seconds + retry <= self._settings.give_up_seconds
+        age = (datetime.now(UTC) - due.created_at).total_seconds()
+        again = again and age + retry <= self._settings.give_up_seconds
         WEBHOOK_DELIVERIES.labels("postponed" if again else "given up").inc()
         log.warning(
             "webhook_not_taken" if again else "webhook_given_up",
