@@ -14,16 +14,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx2
-from huaweicloudsdkcce.v3 import CceClient
-from huaweicloudsdkcore.auth.credentials import BasicCredentials, Credentials
-from huaweicloudsdkcore.region.region import Region
 
 from pilothouse.auth.signing import SignedRequest, body_digest, sign
 from pilothouse.embedded_postgres.server import EmbeddedPostgres
 from pilothouse.settings import PostgresSettings
+
+if TYPE_CHECKING:
+    from huaweicloudsdkcce.v3 import CceClient
 
 START_SECONDS = 60
 Value = TypeVar("Value")
@@ -56,8 +56,13 @@ class RunningServer:
         assert url is not None
         return url
 
-    def sdk(self) -> CceClient:
+    def sdk(self) -> "CceClient":
         """Return the vendor's Python client."""
+        # Half a second, which most tests and every process of theirs need not pay.
+        from huaweicloudsdkcce.v3 import CceClient  # noqa: PLC0415
+        from huaweicloudsdkcore.auth.credentials import BasicCredentials, Credentials  # noqa: PLC0415
+        from huaweicloudsdkcore.region.region import Region  # noqa: PLC0415
+
         Credentials._CACHE = {}  # it keeps project ids per access key for the life of the process
         credentials = BasicCredentials(self.access_key, self.secret_key).with_iam_endpoint(self.url)
         region = Region("cn-north-4", self.url)

@@ -149,7 +149,7 @@ class GatewayProtocol(H11Protocol):
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):
             # Without it the kernel keeps megabytes for a peer that reads nothing, and tells us that they are sent.
             self._set(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
-        self._looking = self.loop.call_later(_LOOK_SECONDS, self._look)
+        self._look_later()
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -249,7 +249,7 @@ class GatewayProtocol(H11Protocol):
     def _look(self) -> None:
         """Check that the peer reads its answer, and close the connection if not."""
         now = self.loop.time()
-        self._looking = self.loop.call_later(min(_LOOK_SECONDS, self.write_seconds / 4), self._look)
+        self._look_later()
         self.rank(renew=self._progress.look(self.conn.sent, now))
         self._go_on()
         ended = self.transport.is_closing() and not self._progress.unsent()
@@ -259,6 +259,9 @@ class GatewayProtocol(H11Protocol):
             self._refused = True
             self._drop()
         self._ended = ended
+
+    def _look_later(self) -> None:
+        self._looking = self.loop.call_later(min(_LOOK_SECONDS, self.write_seconds / 4), self._look)
 
     def _drop(self) -> None:
         if self._progress.unsent():

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pilothouse.cli import device_flow
 from pilothouse.cli.client import Client, Credentials
 from pilothouse.cli.commands.login import _log_in_by_device
 from pilothouse.cli.contexts import Context
@@ -20,6 +21,12 @@ from tests.support.fake_api_servers import peer
 
 TOKENS = "/v3/auth/tokens"
 SAID = {"user": {"name": "alice", "domain": {"name": "staff"}}, "expires_at": "2030-01-01T00:00:00Z"}
+
+
+@pytest.fixture(autouse=True)
+def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask at once: how often a provider is asked is judged in ``test_device_flow``."""
+    monkeypatch.setattr(device_flow, "_SHORTEST", 0.01)
 
 
 @dataclass

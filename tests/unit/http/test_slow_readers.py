@@ -17,6 +17,9 @@ from pilothouse.http.connections import ConnectionLimits
 from pilothouse.http.protocol import GatewayProtocol
 from tests.support.gateways import Ports, answer, certificate, serving
 
+#: How long nothing may be read; what takes longer than that must still be read to its end.
+WRITE_SECONDS = 0.6
+
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> CertificateFiles:
@@ -27,7 +30,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> CertificateFiles:
 def limits(monkeypatch: pytest.MonkeyPatch) -> ConnectionLimits:
     made = ConnectionLimits(most=20, most_per_address=20)
     monkeypatch.setattr(GatewayProtocol, "limits", made)
-    monkeypatch.setattr(GatewayProtocol, "write_seconds", 1.0)
+    monkeypatch.setattr(GatewayProtocol, "write_seconds", WRITE_SECONDS)
     return made
 
 
@@ -135,7 +138,8 @@ def test_a_caller_that_reads_nothing_is_ended(
 
 @pytest.mark.parametrize("door", ["plain", "tls"])
 @pytest.mark.parametrize(
-    ("line", "size", "seconds"), [("Accept: x", 1_000_000, 3), ("Connection: close", 8_000_000, 6)]
+    ("line", "size", "seconds"),
+    [("Accept: x", 1_000_000, 3 * WRITE_SECONDS), ("Connection: close", 8_000_000, 6 * WRITE_SECONDS)],
 )
 def test_a_caller_that_reads_slowly_gets_all(files: CertificateFiles, door: str, line: str, size: int, seconds: float):
     async def work() -> None:
@@ -153,7 +157,7 @@ def test_a_stream_that_is_read_goes_on(files: CertificateFiles, door: str):
         application = Application()
         async with serving(application, files) as ports, connected(ports, door, window=65536) as connection:
             connection.sendall(get("/stream"))
-            await asyncio.to_thread(_read_for, connection, seconds=3)  # longer than nothing may be read
+            await asyncio.to_thread(_read_for, connection, seconds=3 * WRITE_SECONDS)
             assert application.ended == 0
 
     run(work())

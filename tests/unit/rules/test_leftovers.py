@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[3]
 
 LEAKS = {
     "child process": "subprocess.Popen(['sleep', '30'])",
-    "thread": "threading.Thread(target=time.sleep, args=(8,)).start()",
+    "thread": "threading.Thread(target=time.sleep, args=(3,)).start()",
     "listening socket": "kept.append(socket.create_server(('127.0.0.1', 0)))",
     "unclosed transport": "asyncio.run(forgotten())",
     "frozen transport": "(asyncio.run(forgotten()), gc.freeze())",  # as an application does that starts
@@ -82,7 +82,7 @@ def test_files_and_their_tests_run_in_another_order(run: Run):
     files = {letter: "".join(f"def test_{n}(): pass\n" for n in range(5)) for letter in "abcd"}
 
     def names(order: str) -> list[str]:
-        said = run(files, "--order", order, "--collect-only", "-qq", "-o", "addopts=")
+        said = run(files, "--order", order, "--collect-only", "-qq", "-o", "addopts=-p no:schemathesis")
         return [line for line in said.splitlines() if "::" in line]
 
     turned, shuffled = names("reversed"), names("7")
