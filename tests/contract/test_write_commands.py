@@ -1,30 +1,23 @@
 """``pilothouse install`` and ``upgrade`` as a person who knows helm types them."""
 
-import contextlib
-import fcntl
 import json
 import os
-import pty
 import re
-import signal
-import struct
 import subprocess
 import sys
-import termios
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from lightkube import Client, KubeConfig
 from lightkube.resources.core_v1 import ConfigMap, Namespace
-from rich.cells import cell_len
 
-from tests.contract.test_operations_api import SLOW
-from tests.support.charts import build_chart, config_map_template, hook_job_template
+from tests.support.charts import build_chart
 from tests.support.forwarder import Forwarder
 from tests.support.releases import HelmCommand
-from tests.support.servers import CompletedCommand, RunningServer, wait_for
+from tests.support.servers import RunningServer, wait_for
+from tests.support.typed import MAP, Start, Typed, done
 from tests.support.workloads import hook_template
 from tools.localcluster.cluster import RunningCluster
 
@@ -36,39 +29,6 @@ spec:
   nodeSelector: {nowhere: "true"}
   containers: [{name: one, image: "nowhere.invalid/one"}]
 """
-MAP = config_map_template()
-CHART_YAML = "apiVersion: v2\nname: typed\nversion: 0.1.0\n"
-
-
-@pytest.fixture
-def folder(tmp_path: Path, namespace: str) -> Path:
-    """A chart in a folder, named after the namespace so that tests do not replace each other's."""
-    made = tmp_path / f"typed-{namespace}"
-    (made / "templates").mkdir(parents=True)
-    (made / "Chart.yaml").write_text(CHART_YAML.replace("typed", made.name))
-    (made / "values.yaml").write_text("text: x\nnested: {a: 1, b: {c: 2}}\nlist: [1, 2]\n")
-    (made / "templates" / "map.yaml").write_text(MAP)
-    (made / "templates" / "NOTES.txt").write_text("hello {{ .Release.Name }}\n")
-    return made
-
-
-Typed = Callable[..., CompletedCommand]
-Start = Callable[..., "subprocess.Popen[str]"]
-
-
-@pytest.fixture
-def typed(server: RunningServer, folder: Path, namespace: str) -> Typed:
-    """``pilothouse …`` in the chart's folder and the namespace."""
-
-    def run(*arguments: str) -> CompletedCommand:
-        return server.command(*arguments, folder=folder, variables={"PILOTHOUSE_NAMESPACE": namespace})
-
-    return run
-
-
-def done(completed: CompletedCommand) -> str:
-    assert completed.returncode == 0, completed.stderr
-    return completed.stdout
 
 
 def test_a_folder_becomes_a_release_and_is_changed_as_helm_does(
@@ -235,128 +195,6 @@ def test_switches_take_helms_values_and_wait_takes_no_word_of_its_own(typed: Typ
     said = done(typed("upgrade", "--install=true", "--wait", "web", ".", "--create-namespace=false", "-o", "json"))
 
     assert json.loads(said)["name"] == "web"
-
-
-@pytest.fixture
-def hooked(folder: Path) -> Path:
-    """The chart with a hook that runs for some seconds."""
-    hook = hook_job_template("pre-upgrade").replace("    spec:\n      restartPolicy", SLOW.replace("3s", "4s"))
-    (folder / "templates" / "hook.yaml").write_text(hook)
-    return folder
-
-
-@pytest.fixture
-def start(server: RunningServer, folder: Path, namespace: str) -> Iterator[Start]:
-    """Start ``pilothouse …`` in the chart's folder, perhaps on a terminal or over another way to the server."""
-    started: list[subprocess.Popen[str]] = []
-
-    def run(*arguments: str, url: str = "", **streams: int) -> "subprocess.Popen[str]":
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams
-        process: subprocess.Popen[str] = subprocess.Popen(
-            # whoever runs the tests in the background has SIGINT ignored, which processes inherit
-            ["env", "--default-signal=INT", sys.executable, "-m", "pilothouse", *arguments],
-            env={
-                "PATH": os.environ["PATH"],
-                "PILOTHOUSE_URL": url or server.url,
-                "PILOTHOUSE_NAMESPACE": namespace,
-                "CLOUD_SDK_AK": server.access_key,
-                "CLOUD_SDK_SK": server.secret_key,
-                "NO_COLOR": "1",
-            },
-            cwd=folder,
-            text=True,
-            stdin=pipes["stdin"],
-            stdout=pipes["stdout"],
-            stderr=pipes["stderr"],
-        )
-        started.append(process)
-        return process
-
-    yield run
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-def test_a_connection_that_breaks_neither_loses_nor_repeats_the_upgrade(
-    *, server: RunningServer, typed: Typed, hooked: Path, start: Start
-):
-    done(typed("install", "web", str(hooked)))
-    address = urlsplit(server.url)
-    way = Forwarder(address.hostname or "", address.port or 0)
-    try:
-        process = start("upgrade", "web", ".", "--set", "text=y", url=f"http://127.0.0.1:{way.port}")
-        assert process.stderr is not None
-        process.stderr.readline()
-        way.stop()
-        assert process.stderr.readline() == "the connection broke; the operation goes on, reconnecting\n"
-        way.resume()
-        out, _ = process.communicate(timeout=60)
-    finally:
-        way.stop()
-
-    assert process.returncode == 0
-    assert "REVISION: 2" in out
-    assert "STATUS: deployed" in out
-
-
-def test_ctrl_c_without_a_terminal_leaves_it_and_says_how_to_follow(typed: Typed, hooked: Path, start: Start):
-    done(typed("install", "web", str(hooked)))
-    process = start("upgrade", "web", ".")
-    assert process.stderr is not None
-    process.stderr.readline()
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-
-    assert process.returncode == 130
-    assert "pilothouse operation follow" in err
-    assert "REVISION: 2" in done(typed("wait", "web"))
-
-
-@pytest.mark.parametrize("columns", [40, 100])
-def test_a_terminal_sees_one_line_that_changes_and_fits(*, typed: Typed, hooked: Path, start: Start, columns: int):
-    done(typed("install", "web", str(hooked)))
-    person, terminal = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    process = start("upgrade", "web", ".", "--timeout", "90s", stdin=terminal, stderr=terminal)
-    os.close(terminal)
-    seen = b""
-    with contextlib.suppress(OSError):  # the end of a terminal
-        while data := os.read(person, 4096):
-            seen += data
-    os.close(person)
-
-    out, _ = process.communicate(timeout=60)
-    drawn = [part for part in seen.decode().split("\r\x1b[K") if part.strip()]
-    assert process.returncode == 0
-    assert any(part.endswith("s left") and "hook" in part for part in drawn), drawn
-    assert max(cell_len(part) for part in drawn if part.endswith("s left")) < columns
-    assert "\x1b" not in seen.decode().replace("\r\x1b[K", "")
-    assert "STATUS: deployed" in out
-
-
-@pytest.mark.parametrize(("keys", "state"), [("c\n", "cancelled"), ("?\ng\n", "succeeded")])
-def test_ctrl_c_on_a_terminal_asks(*, typed: Typed, hooked: Path, start: Start, keys: str, state: str):
-    done(typed("install", "web", str(hooked)))
-    person, terminal = pty.openpty()
-    process = start("upgrade", "web", ".", stdin=terminal, stderr=terminal)
-    os.close(terminal)
-    seen = b""
-    while b" left" not in seen:
-        seen += os.read(person, 4096)
-    process.send_signal(signal.SIGINT)
-    while b"[g]o on following? [d] " not in seen:
-        seen += os.read(person, 4096)
-    os.write(person, keys.encode())
-    with contextlib.suppress(OSError):
-        while data := os.read(person, 4096):
-            seen += data
-    os.close(person)
-    process.communicate(timeout=60)
-
-    [operation, *_] = json.loads(done(typed("operation", "list", "--release", "web", "-o", "json")))
-    assert operation["state"] == state
-    assert process.returncode == (0 if state == "succeeded" else 1)
 
 
 def test_a_failure_says_why_and_ends_with_status_1(typed: Typed, folder: Path):

@@ -1,0 +1,100 @@
+"""Operations that are followed on a terminal or without one, while their connection breaks or a person types Ctrl-C."""
+
+import contextlib
+import fcntl
+import json
+import os
+import pty
+import signal
+import struct
+import termios
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from rich.cells import cell_len
+
+from tests.support.forwarder import Forwarder
+from tests.support.servers import RunningServer
+from tests.support.typed import Start, Typed, done
+
+
+def test_a_connection_that_breaks_neither_loses_nor_repeats_the_upgrade(
+    *, server: RunningServer, typed: Typed, hooked: Path, start: Start
+):
+    done(typed("install", "web", str(hooked)))
+    address = urlsplit(server.url)
+    way = Forwarder(address.hostname or "", address.port or 0)
+    try:
+        process = start("upgrade", "web", ".", "--set", "text=y", url=f"http://127.0.0.1:{way.port}")
+        assert process.stderr is not None
+        process.stderr.readline()
+        way.stop()
+        assert process.stderr.readline() == "the connection broke; the operation goes on, reconnecting\n"
+        way.resume()
+        out, _ = process.communicate(timeout=60)
+    finally:
+        way.stop()
+
+    assert process.returncode == 0
+    assert "REVISION: 2" in out
+    assert "STATUS: deployed" in out
+
+
+def test_ctrl_c_without_a_terminal_leaves_it_and_says_how_to_follow(typed: Typed, hooked: Path, start: Start):
+    done(typed("install", "web", str(hooked)))
+    process = start("upgrade", "web", ".")
+    assert process.stderr is not None
+    process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert "pilothouse operation follow" in err
+    assert "REVISION: 2" in done(typed("wait", "web"))
+
+
+@pytest.mark.parametrize("columns", [40, 100])
+def test_a_terminal_sees_one_line_that_changes_and_fits(*, typed: Typed, hooked: Path, start: Start, columns: int):
+    done(typed("install", "web", str(hooked)))
+    person, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    process = start("upgrade", "web", ".", "--timeout", "90s", stdin=terminal, stderr=terminal)
+    os.close(terminal)
+    seen = b""
+    with contextlib.suppress(OSError):  # the end of a terminal
+        while data := os.read(person, 4096):
+            seen += data
+    os.close(person)
+
+    out, _ = process.communicate(timeout=60)
+    drawn = [part for part in seen.decode().split("\r\x1b[K") if part.strip()]
+    assert process.returncode == 0
+    assert any(part.endswith("s left") and "hook" in part for part in drawn), drawn
+    assert max(cell_len(part) for part in drawn if part.endswith("s left")) < columns
+    assert "\x1b" not in seen.decode().replace("\r\x1b[K", "")
+    assert "STATUS: deployed" in out
+
+
+@pytest.mark.parametrize(("keys", "state"), [("c\n", "cancelled"), ("?\ng\n", "succeeded")])
+def test_ctrl_c_on_a_terminal_asks(*, typed: Typed, hooked: Path, start: Start, keys: str, state: str):
+    done(typed("install", "web", str(hooked)))
+    person, terminal = pty.openpty()
+    process = start("upgrade", "web", ".", stdin=terminal, stderr=terminal)
+    os.close(terminal)
+    seen = b""
+    while b" left" not in seen:
+        seen += os.read(person, 4096)
+    process.send_signal(signal.SIGINT)
+    while b"[g]o on following? [d] " not in seen:
+        seen += os.read(person, 4096)
+    os.write(person, keys.encode())
+    with contextlib.suppress(OSError):
+        while data := os.read(person, 4096):
+            seen += data
+    os.close(person)
+    process.communicate(timeout=60)
+
+    [operation, *_] = json.loads(done(typed("operation", "list", "--release", "web", "-o", "json")))
+    assert operation["state"] == state
+    assert process.returncode == (0 if state == "succeeded" else 1)
