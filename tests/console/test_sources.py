@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, expect
 from tests.support.browsers import Visit, visit
 from tests.support.chart_sources import USER, Registry, Repository, added, registry, repository
 from tests.support.charts import build_chart, config_map_chart, config_map_template
-from tests.support.offered_charts import KINDS, offered
+from tests.support.offered_charts import KINDS, Offered, offered
 from tests.support.releases import HelmCommand
 from tests.support.servers import RunningServer
 from tests.support.signing import pgp_key, signed
@@ -192,10 +192,26 @@ def test_a_release_is_installed_from_each_kind_of_source_and_updated_to_what_is_
             expect(page.get_by_text("of the chart is available")).to_have_count(0)
         finally:
             server.send("DELETE", f"/api/v1/sources/{source.name}")
-        page.reload()
-        told = page.locator("dt", has_text="Source of the chart").locator("xpath=following-sibling::dd[1]")
-        expect(told).to_contain_text(f"{source.name} ({source.url}), removed")
-        expect(page.get_by_text(f"unknown, as its source {source.name} was removed")).to_be_visible()
+        go_on_without(source, person, namespace, helm_cli)
+
+
+def go_on_without(source: Offered, person: Visit, namespace: str, helm_cli: HelmCommand) -> None:
+    """Go back and uninstall when the source is gone: the revisions hold what they need."""
+    page = person.page
+    page.reload()
+    told = page.locator("dt", has_text="Source of the chart").locator("xpath=following-sibling::dd[1]")
+    expect(told).to_contain_text(f"{source.name} ({source.url}), removed")
+    expect(page.get_by_text(f"unknown, as its source {source.name} was removed")).to_be_visible()
+    person.open_release(namespace, "web", "/rollback?to=1")
+    page.get_by_role("button", name="Plan going back to revision 1").click()
+    page.get_by_role("button", name="Roll web back to revision 1").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Succeeded", timeout=30_000)
+    assert "first" in helm_cli("get", "manifest", "web", "-n", namespace)
+    person.open_release(namespace, "web", "/uninstall")
+    page.get_by_label(re.compile("to confirm")).fill("web")
+    page.get_by_role("button", name="Uninstall", exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Succeeded", timeout=30_000)
+    assert "web" not in helm_cli("list", "-q", "-n", namespace).split()
 
 
 def test_a_change_begins_with_the_archive_that_the_release_has(
