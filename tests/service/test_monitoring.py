@@ -13,9 +13,13 @@ import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.chart_sources import added
 from tests.support.charts import config_map_chart
+from tests.support.offered_charts import offered
+from tests.support.own_releases import OwnRelease
 from tests.support.releases import HelmCommand, OneRelease
 from tests.support.servers import RunningServer, monitoring_ports, open_folder, part, run_server, wait_for
+from tools.localcluster.cluster import RunningCluster
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +95,25 @@ def test_an_operation_is_counted_where_it_is_accepted_and_where_it_ends(
     assert api["pilothouse_operations"] == {("queued",): 0, ("running",): 0, ("cancelling",): 0}
     deployed = (watched.cluster_id, "deployed")
     assert wait_for(lambda: samples(ports["api"]).get("pilothouse_releases", {}).get(deployed, 0) >= 1)
+
+
+def test_a_release_whose_source_has_a_newer_version_is_counted(
+    *, watched: RunningServer, ports: dict[str, int], release: OneRelease, helm_cli: HelmCommand,
+    kubernetes: RunningCluster, tmp_path: Path,
+):  # fmt: skip
+    def updatable() -> float:
+        counted = samples(ports["api"])["pilothouse_releases_with_update"]
+        return counted[watched.cluster_id,]
+
+    with offered("http", tmp_path, helm=kubernetes.helm, helm_cli=helm_cli) as source:
+        source.offer(config_map_chart("webapp", "1.0.0"))
+        with added(watched, source.body) as named:
+            ours = OwnRelease(watched, release.namespace, "of-a-source", helm_cli)
+            ours.ended(ours.send("PUT", "", {"chart": {"source": source.name, "name": "webapp"}}))
+            assert updatable() == 0
+            source.offer(config_map_chart("webapp", "1.1.0"))
+            assert watched.send("POST", f"/api/v1/sources/{named}/sync").is_success
+            wait_for(lambda: updatable() == 1)
 
 
 def test_requests_are_counted_by_the_template_of_their_route(watched: RunningServer, ports: dict[str, int]):
