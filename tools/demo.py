@@ -145,7 +145,9 @@ def _start_server(port: int, tls_port: int) -> Server:
         "PILOTHOUSE_TLS__PORT": str(tls_port),
         "PILOTHOUSE_REGION": REGION,
         "PILOTHOUSE_CLUSTER__ALLOW_LOOPBACK": "true",
-        "PILOTHOUSE_SOURCES__ALLOW_LOOPBACK": "true",  # a registry to try, beside the cluster
+        # a registry, or a folder of charts behind a web server, to try beside the cluster
+        "PILOTHOUSE_SOURCES__ALLOW_LOOPBACK": "true",
+        "PILOTHOUSE_SOURCES__ALLOW_HTTP": "true",
     }
     process = processes.start(
         [sys.executable, "-m", "pilothouse", "serve", "--first-credentials", str(first)],

@@ -13,6 +13,7 @@ from tests.support.charts import build_chart, config_map_chart
 from tests.support.offered_charts import KINDS, Offered, offered
 from tests.support.releases import HelmCommand
 from tests.support.servers import RunningServer
+from tests.support.tenants import add_tenant
 from tools.localcluster.cluster import RunningCluster
 
 ARCHIVE = build_chart("webapp", "1.0.0", metadata={"description": "a web app", "appVersion": "7.0"})
@@ -111,6 +112,13 @@ def test_charts_of_a_repository_and_of_a_registry(server: RunningServer, tmp_pat
             assert "name a file with the authority that signed it by --ca-file" in untrusted.stderr
         finally:
             run("source", "remove", name)
+
+
+def test_who_searches_where_there_is_no_source_is_told_how_to_add_one(server: RunningServer):
+    done = add_tenant(server).command("search", "web")
+
+    assert (done.returncode, done.stdout) == (0, "No results found\n")
+    assert "'pilothouse source add NAME URL' adds one" in done.stderr
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -38,8 +38,13 @@ _PHRASES: Final = {
 #: A layer of values with the flag or file that it came from, which says enough.
 _LAYER: Final = re.compile(r"(?<![\w.])values\[\d+\] \(([^()]+)\)")
 #: Fields that a refusal begins with, and what was typed for them.
-_TYPED: Final = {"revision": "REVISION", "filters": "--filter", "chart.version": "--version"}
-_FIELD: Final = re.compile(r"^(revision|filters|chart\.version)(?:\[\d+\])?: ")
+_TYPED: Final = {
+    "revision": "REVISION",
+    "filters": "--filter",
+    "chart.name": "CHART",
+    "chart.version": "--version",
+}
+_FIELD: Final = re.compile(r"^(revision|filters|chart\.name|chart\.version)(?:\[\d+\])?: ")
 #: What the API server, or its client, says of a number or truth where a text must be, such as an annotation.
 _NO_TEXT: Final = re.compile(
     r"expected string, got &value\.valueUnstructured\{"

@@ -65,6 +65,7 @@ PLAN: dict[str, Any] = {
         ),
         ("filters[0]: 'foo' is neither", "--filter: 'foo' is neither"),
         ("chart.version: no version", "--version: no version"),
+        ("chart.name: source 'team' has no chart", "CHART: source 'team' has no chart"),
         ("values[0] (--set): key a has no value", "--set: key a has no value"),
         ("(set by values[1] (prod.yaml), line 2)", "(set by prod.yaml, line 2)"),
         (UNDECODED, f"{UNDECODED}; --set-string, or quotes in a file of values, make a text of it"),

@@ -55,6 +55,8 @@ def search(
         return
     if not found:
         echo("No results found")
+        if not source and not client_of(context).call("GET", "/api/v1/sources"):
+            echo("the project has no sources of charts: 'pilothouse source add NAME URL' adds one", err=True)
         return
     print_rows([_for_people(chart) for chart in found], _COLUMNS, output, least=("APP VERSION",))
 

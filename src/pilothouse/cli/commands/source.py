@@ -213,7 +213,7 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     yield from (f"  not {one}" for one in found["unusable"])
     seconds = found["sync_seconds"]
     yield f"SYNCHRONISED: {f'every {seconds} s' if seconds else 'only when asked to'}"
-    yield f"LAST SYNCHRONISED: {found['synced_at'] or 'never'}"
+    yield f"LAST SYNCHRONISED: {time_of(found['synced_at'] or '') or 'never'}"
     if found["problem"]:
         at = f" (at {time_of(found['failed_at'])})" if found["failed_at"] else ""
         yield f"PROBLEM: {found['problem']}{at}"

@@ -3,6 +3,7 @@
 import re
 import uuid
 from dataclasses import dataclass, replace
+from datetime import UTC
 from functools import partial
 from typing import BinaryIO, Final
 
@@ -309,4 +310,4 @@ def _as_chosen(wanted: _Wanted) -> str:
 def _synchronised(row: SourceRow) -> str:
     if row.synced_at is None:
         return "it was never synchronised"
-    return f"it was synchronised at {row.synced_at.isoformat(timespec='seconds')}; synchronise it for newer ones"
+    return f"it was synchronised at {row.synced_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}; synchronise it for newer ones"
