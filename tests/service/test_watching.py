@@ -431,14 +431,17 @@ async def test_a_cluster_is_removed_while_its_news_is_written_without_waiting_in
     async with place.database.transaction() as worker:
         await worker.execute(select(release_revisions.c.secret).with_for_update())
         await place.storage.put(release("a", status="superseded"))
-        await eventually(lambda: _waiting(place), lambda count: count == 1)
+        await eventually(lambda: _waiting(place, "%release_revisions%"), bool)
         removing = asyncio.create_task(place.remove(place.cluster_id))
-        await eventually(lambda: _waiting(place), lambda count: count == 2)
+        await eventually(lambda: _waiting(place, "DELETE FROM clusters %"), bool)
     await removing
 
 
-async def _waiting(place: Place) -> int:
-    """How many transactions of this database wait for another."""
+async def _waiting(place: Place, statement: str) -> int:
+    """How many statements like this, of this database, wait for another's lock."""
+    query = (
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        " AND query LIKE :statement"
+    )
     async with place.database.autocommit() as connection:
-        query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        return int((await connection.execute(text(query))).scalar_one())
+        return int((await connection.execute(text(query), {"statement": statement})).scalar_one())
