@@ -60,3 +60,23 @@ def test_an_operation_that_fails_by_the_schema_says_so_too(release: Planned, cha
     )
     assert answer.json()["state"] == "failed", answer.text
     assert [text in answer.json()["text"] for text in REFUSED] == [True, True], answer.text
+
+
+def test_without_the_schema_the_same_values_are_deployed(release: Planned, chart: str):
+    def put(options: dict[str, bool]) -> tuple[str, str]:
+        body = {"chart": {"id": chart}, "values": LAYERS, "options": options}
+        answer = release.server.send("PUT", release.path, json_body=body, headers={"Prefer": "wait=60"})
+        return answer.json()["state"], answer.json()["text"]
+
+    skipped = {"skip_schema_validation": True}
+    state, text = put({"skip_schema_validation": False})
+    assert (state, REFUSED[0] in text) == ("failed", True), text
+    state, text = put(skipped)
+    assert state == "succeeded", text
+    assert json.loads(release.helm("get", "values", "web", "-n", release.namespace, "-o", "json"))["replicas"] == "many"
+
+    deploy = {"chart": {"id": chart}, "values": LAYERS}
+    rendered = release.server.send("POST", "/api/v1/render", json_body={**deploy, "options": skipped})
+    assert rendered.status_code == 200, rendered.text
+    release.applied(release.made(release.ask({"deploy": {**deploy, "options": skipped}})))
+    assert [one["status"] for one in release.history()][-1] == "deployed"
