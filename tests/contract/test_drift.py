@@ -1,8 +1,11 @@
 """``GET R/diff?to=live`` and the ignore rules, on the real cluster: what counts as drift, and what does not."""
 
 import base64
+import contextlib
 import json
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ from lightkube.resources.core_v1 import ConfigMap, Secret, Service
 from lightkube.types import PatchType
 
 from tests.support.charts import build_chart
+from tests.support.releases import HelmCommand
 from tests.support.servers import RunningServer, wait_for
 from tests.support.users import add_person
 from tests.support.wire import assert_error
@@ -62,6 +66,8 @@ spec: {maxUnavailable: 1, selector: {matchLabels: {app: "{{ .Release.Name }}"}}}
 """,
 }
 
+ARCHIVE = build_chart("drifting", templates=TEMPLATES, values={"text": "x", "password": "long-enough"})
+
 
 class Made:
     """A release, and the hands of somebody who changes its objects."""
@@ -108,8 +114,7 @@ def made(server: RunningServer, make_namespace: Callable[[], str], api: Client) 
 
 def install(server: RunningServer, namespace: str, api: Client) -> Made:
     """The release ``web`` of the templates, deployed."""
-    archive = build_chart("drifting", templates=TEMPLATES, values={"text": "x", "password": "long-enough"})
-    chart = server.upload(archive, parameters='{"override": true}').json()["id"]
+    chart = server.upload(ARCHIVE, parameters='{"override": true}').json()["id"]
     created = server.create(chart_id=chart, namespace=namespace, name="web", version="0.1.0", values={})
     assert created.status_code == 201, created.text
     release = Made(server, namespace, chart, api)
@@ -258,6 +263,50 @@ def test_put_mends_it(made: Made):
     assert (answer.status_code, answer.json()["state"]) == (200, "succeeded"), answer.text
     found = made.drift()
     assert (found["from_revision"], found["summary"]["unchanged"]) == (2, 5)
+
+
+@pytest.mark.parametrize(
+    ("manager", "kind", "mended"),
+    [
+        ("helm", PatchType.APPLY, {"PUT", "rollback"}),
+        ("helm", PatchType.MERGE, {"rollback"}),  # Helm takes what it wrote without server-side apply only there
+        ("kubectl-edit", PatchType.MERGE, set()),
+    ],
+    ids=str,
+)
+def test_without_force_it_mends_what_helm_mends(
+    *, made: Made, helm_cli: HelmCommand, tmp_path: Path, manager: str, kind: PatchType, mended: set[str]
+):
+    """A field that somebody else's manager holds is a conflict for Helm, which force_conflicts decides."""
+    chart = tmp_path / "chart.tgz"
+    chart.write_bytes(ARCHIVE)
+    deploy = {"chart": {"id": made.chart}}
+    ways: dict[str, tuple[str, str, dict[str, Any], list[str]]] = {
+        "PUT": ("PUT", "", deploy, ["upgrade", "web", str(chart)]),
+        "rollback": ("POST", "/rollback", {"revision": 1}, ["rollback", "web", "1"]),
+    }
+
+    def ordered(method: str, path: str, body: dict[str, Any]) -> tuple[str, str]:
+        answer = made.server.send(method, made.path + path, json_body=body, headers={"Prefer": "wait=60"}, timeout=90)
+        return answer.json()["state"], answer.json()["text"]
+
+    def edited() -> None:
+        state, text = ordered("PUT", "", {**deploy, "options": {"force_conflicts": True}})
+        assert (state, made.changed()) == ("succeeded", {}), text
+        text_of = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "web-map"}, "data": {"text": "edited"}}
+        made.api.patch(ConfigMap, "web-map", text_of, namespace=made.namespace, patch_type=kind, field_manager=manager)
+        assert "ConfigMap/web-map" in made.changed()
+
+    for way, (method, path, body, words) in ways.items():
+        edited()
+        state, text = ordered(method, path, body)
+        drifts = made.changed() != {}
+        assert (state, drifts) == (("succeeded", False) if way in mended else ("failed", True)), (way, text)
+        assert way in mended or f'conflict with "{manager}"' in text
+        edited()
+        with contextlib.nullcontext() if way in mended else pytest.raises(subprocess.CalledProcessError):
+            helm_cli(*words, "-n", made.namespace)
+        assert (made.changed() != {}) == drifts, way
 
 
 def test_a_release_of_helm_itself_has_no_drift_either(
