@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from tests.support.servers import RunningServer
 from tests.support.workloads import hook_template
 
 PROGRAM = Path(__file__).parents[2] / "src" / "pilothouse" / "engine" / "bin" / "pilothouse"
+INSTALLED = Path(sys.executable).with_name("pilothouse")
 FAILING = f"{{{{- if .Values.fails }}}}\n{hook_template('pre-install', fate='fail')}{{{{- end }}}}\n"
 STAND_IN = '#!/bin/sh\nprintf "handed over:"\nprintf " <%s>" "$@"\n'
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -268,3 +270,37 @@ def test_the_installed_command_hands_over_to_the_one_beside_it():
     assert installed.read_bytes()[:4] == b"\x7fELF"
     done = run([installed, "version"], {"PATH": "/nowhere"})
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "words", [["status", "long"], ["list"], ["list", "-o", "json"], ["status", "long", "-o", "json"]], ids=" ".join
+)
+def test_who_reads_only_the_head_of_much_gets_no_traceback(
+    *,
+    words: list[str],
+    server: RunningServer,
+    namespace: str,
+    helm_cli: HelmCommand,
+    tmp_path: Path,
+):
+    """The program is the installed one; there is more to print than a pipe holds, or nobody reads any more."""
+    server.wait_until_listed(seconds=90)
+    chart = tmp_path / "chart.tgz"
+    templates = {"map.yaml": config_map_template(), "NOTES.txt": "a line of the notes\n" * 20_000}
+    chart.write_bytes(build_chart("long", templates=templates, values={"text": "x"}))
+    helm_cli("install", "long", str(chart), "-n", namespace)
+    server.wait_until_shown(namespace, "long", seconds=90)
+    program = [INSTALLED, *words, "-n", namespace, "--cluster", server.cluster_id]
+    script = '"$@" | head -n 1; exit "${PIPESTATUS[0]}"'
+    read = run(["bash", "-c", script, "bash", *program], variables(server, tmp_path))
+
+    reading, writing = os.pipe()
+    os.close(reading)
+    gone = subprocess.run(
+        program, env=variables(server, tmp_path), stdout=writing, stderr=subprocess.PIPE, check=False, timeout=60
+    )
+    os.close(writing)
+    python = "json" in words  # to which those are handed over: it ends by itself, the small program by the signal
+    assert (gone.returncode, gone.stderr) == (1 if python else -signal.SIGPIPE, b"")
+    cut = (1 if python else 128 + signal.SIGPIPE) if words[0] == "status" else 0
+    assert (read.returncode, read.stdout.count("\n"), read.stderr) == (cut, 1, "")
