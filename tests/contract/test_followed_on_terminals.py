@@ -8,6 +8,7 @@ import pty
 import signal
 import struct
 import termios
+import threading
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -98,3 +99,67 @@ def test_ctrl_c_on_a_terminal_asks(*, typed: Typed, hooked: Path, start: Start, 
     [operation, *_] = json.loads(done(typed("operation", "list", "--release", "web", "-o", "json")))
     assert operation["state"] == state
     assert process.returncode == (0 if state == "succeeded" else 1)
+
+
+def test_a_second_ctrl_c_at_the_question_detaches(*, typed: Typed, hooked: Path, start: Start):
+    done(typed("install", "web", str(hooked)))
+    person, terminal = pty.openpty()
+    process = start("upgrade", "web", ".", stdin=terminal, stderr=terminal)
+    os.close(terminal)
+    seen = b""
+    while b" left" not in seen:
+        seen += os.read(person, 4096)
+    process.send_signal(signal.SIGINT)
+    while b"[g]o on following? [d] " not in seen:
+        seen += os.read(person, 4096)
+    process.send_signal(signal.SIGINT)
+    with contextlib.suppress(OSError):
+        while data := os.read(person, 4096):
+            seen += data
+    os.close(person)
+    process.communicate(timeout=60)
+
+    assert (process.returncode, b"Traceback" in seen) == (130, False), seen
+    assert b"the operation goes on; to follow it again: pilothouse operation follow " in seen
+    assert "REVISION: 2" in done(typed("wait", "web"))
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        (("install", "web", "."), b"POST /v2/charts"),
+        (("plan", "web", "."), b"/plan HTTP"),
+        (("apply", "PLAN"), b"/apply HTTP"),
+        (("login", "URL", "--password-stdin"), b"POST /v3/auth/tokens"),
+    ],
+    ids=["upload", "plan", "apply", "login"],
+)
+def test_ctrl_c_while_the_server_is_silent_ends_without_a_traceback(
+    *, server: RunningServer, typed: Typed, start: Start, words: tuple[str, ...], asked: bytes, folder: Path
+):
+    plan = json.loads(done(typed("plan", "web", ".", "-o", "json")))
+    (folder / "values.yaml").write_text("text: other\n")
+    address, arrived = urlsplit(server.url), threading.Event()
+
+    def fall_silent(data: bytes) -> None:
+        if asked in data:
+            arrived.set()
+            way.hang()
+
+    way = Forwarder(address.hostname or "", address.port or 0, before=fall_silent)
+    url = f"http://127.0.0.1:{way.port}"
+    given, giving = os.pipe()
+    os.write(giving, f"{server.password}\n".encode())
+    os.close(giving)
+    try:
+        process = start(*(word.replace("PLAN", plan["id"]).replace("URL", url) for word in words), url=url, stdin=given)
+        assert arrived.wait(30)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        os.close(given)
+        way.stop()
+
+    assert (process.returncode, out, "Traceback" in err) == (130, "", False), err
+    assert ("it may have begun" in err) == (words[0] == "apply"), err
+    assert typed("status", "web").returncode == 1
