@@ -163,3 +163,20 @@ def test_ctrl_c_while_the_server_is_silent_ends_without_a_traceback(
     assert (process.returncode, out, "Traceback" in err) == (130, "", False), err
     assert ("it may have begun" in err) == (words[0] == "apply"), err
     assert typed("status", "web").returncode == 1
+
+
+def test_ctrl_c_at_the_question_for_a_password_ends_it(server: RunningServer, start: Start):
+    person, terminal = pty.openpty()
+    process = start("login", server.url, "--user", "admin", stdin=terminal, stderr=terminal)
+    os.close(terminal)
+    seen = b""
+    while b"Password" not in seen:
+        seen += os.read(person, 4096)
+    process.send_signal(signal.SIGINT)
+    with contextlib.suppress(OSError):
+        while data := os.read(person, 4096):
+            seen += data
+    out, _ = process.communicate(timeout=60)
+    os.close(person)
+
+    assert (process.returncode, out, b"Traceback" in seen) == (130, "", False), seen

@@ -2,11 +2,11 @@
 
 import os
 import sys
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
-from pilothouse.cli.exits import UsageError
+from pilothouse.cli.exits import ExitStatus, UsageError
 
 ACCOUNT: Final = (
     "Account whose user it is: an account has users and projects of its own; in the vendor's IAM it is a domain."
@@ -27,11 +27,22 @@ def ask(what: str, *, from_stdin: bool, twice: bool = False, flag: str = "") -> 
     """
     if not from_stdin:
         _require_terminal(what, flag or ("--secret-key-stdin" if what == "Secret key" else "--password-stdin"))
-        return str(typer.prompt(what, hide_input=True, confirmation_prompt=twice, err=True))
+        return str(prompt(what, hide_input=True, confirmation_prompt=twice))
     line = sys.stdin.readline().rstrip("\n")
     if not line:
         raise UsageError(f"standard input: missing line with the {_in_a_sentence(what)}")
     return line
+
+
+def prompt(what: str, **options: Any) -> Any:
+    """Return what a person types; Ctrl-C is typer's Exit with the status that it has everywhere."""
+    try:
+        return typer.prompt(what, err=True, **options)
+    except typer.Abort as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            typer.echo(err=True)
+            raise typer.Exit(ExitStatus.INTERRUPTED) from None
+        raise
 
 
 def _require_terminal(what: str, flag: str) -> None:

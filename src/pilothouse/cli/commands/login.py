@@ -13,7 +13,7 @@ from pilothouse.cli.connection import authority_of
 from pilothouse.cli.exits import UsageError
 from pilothouse.cli.groups import connection_options_of, options_of, takes
 from pilothouse.cli.output import As, Output, print_answer
-from pilothouse.cli.passwords import Domain, FromStdin, ask
+from pilothouse.cli.passwords import Domain, FromStdin, ask, prompt
 from pilothouse.cli.terminal import echo
 from pilothouse.errors import InvalidRequest, PilothouseError
 
@@ -93,7 +93,7 @@ def login(
         made.secret_key = given.get("with_secret_key") or ask("Secret key", from_stdin=secret_key_stdin)
         _find_project_of_key(made, project)
     else:
-        name = user or (typer.prompt("User", default="admin", err=True) if sys.stdin.isatty() else "admin")
+        name = user or (prompt("User", default="admin") if sys.stdin.isatty() else "admin")
         password = ask("Password", from_stdin=password_stdin)
         claim = {"name": name, "domain": {"name": domain}, "password": password}
         _log_in(made, {"methods": ["password"], "password": {"user": claim}}, project)
@@ -179,7 +179,7 @@ def _log_in(made: "Context", identity: dict[str, Any], project: str) -> None:
         if usable:
             try:
                 chosen = _choose_project(usable)
-            except (PilothouseError, typer.Abort):
+            except (PilothouseError, typer.Abort, typer.Exit):
                 _revoke(client, made.token)
                 raise
             _log_in_to(made, chosen["id"])
@@ -205,7 +205,7 @@ def _choose_project(usable: list[dict[str, Any]]) -> dict[str, Any]:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageError(f"--project: you have {len(usable)} projects, choose one of them: {names}")
     echo(f"You have {len(usable)} projects: {names}", err=True)
-    while (name := typer.prompt("Project", err=True)) not in by_name:
+    while (name := prompt("Project")) not in by_name:
         echo(f"{name!r} is none of them", err=True)
     return by_name[name]
 
