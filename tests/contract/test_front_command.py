@@ -290,7 +290,7 @@ def test_who_reads_only_the_head_of_much_gets_no_traceback(
     chart.write_bytes(build_chart("long", templates=templates, values={"text": "x"}))
     helm_cli("install", "long", str(chart), "-n", namespace)
     server.wait_until_shown(namespace, "long", seconds=90)
-    program = [INSTALLED, *words, "-n", namespace, "--cluster", server.cluster_id]
+    program = [str(INSTALLED), *words, "-n", namespace, "--cluster", server.cluster_id]
     script = '"$@" | head -n 1; exit "${PIPESTATUS[0]}"'
     read = run(["bash", "-c", script, "bash", *program], variables(server, tmp_path))
 
