@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+import threading
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,6 +100,7 @@ def says(body: object) -> Attack:
 def test_lines_appear_as_they_are_written_and_are_texts(person: Visit, talking: tuple[HostileCluster, str]):
     cluster, name = talking
     more: list[bytes] = []
+    followed = threading.Event()
 
     async def talk(target: str, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -106,6 +109,7 @@ def test_lines_appear_as_they_are_written_and_are_texts(person: Visit, talking: 
         told = 0
         while "follow=true" in target:
             await writer.drain()
+            followed.set()
             await asyncio.sleep(0.05)
             for text in more[told:]:  # each connection tells all: one that its client left takes none from the next
                 writer.write(b"%x\r\n%s\r\n" % (len(text), text))
@@ -119,14 +123,16 @@ def test_lines_appear_as_they_are_written_and_are_texts(person: Visit, talking: 
     log = page.locator("pre[data-follows]")
     expect(log).to_contain_text("<script>alert(1)</script> password: ***")
     page.evaluate("window.same = true")
+    assert followed.wait(10), "the page holds the lines of before; what follows is asked for after it"
+    time.sleep(0.5)  # until those lines have been read again, and passed over
     more.append(b"a line that came later\n")
-    expect(log).to_contain_text("a line that came later")
+    expect(log).to_contain_text("a line that came later", timeout=20_000)
     assert page.evaluate("window.same"), "it was not loaded again"
     at_the_end: Any = log.evaluate("log => log.scrollHeight - log.scrollTop - log.clientHeight < 2")
     assert at_the_end
     log.evaluate("log => { log.scrollTop = 0; }")
     more.append(b"a line that does not pull one down\n")
-    expect(log).to_contain_text("does not pull one down")
+    expect(log).to_contain_text("does not pull one down", timeout=20_000)
     assert log.evaluate("log => log.scrollTop") == 0
 
 
