@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from pilothouse.http.release_queries import list_digest, write_marker
+from pilothouse.store.release_lists import ReleaseFilter, ReleaseSort
 from tests.support.charts import build_chart, config_map_template
 from tests.support.releases import HelmCommand
 from tests.support.servers import RunningServer, wait_for
@@ -197,6 +199,16 @@ def test_a_marker_of_another_list_is_refused(made: Made):
     for other in (f"{path}&sort=-updated", f"{path}&sort=updated&name=t", f"{path}&sort=name"):
         answer = made.server.send("GET", f"{other}&marker={marker}")
         assert "marker: it belongs to a list with other filters or another order" in assert_error(answer, *INVALID)
+
+
+@pytest.mark.parametrize("at", ["yesterday", "2026-02-30T00:00:00+00:00", "2026-02-03T00:00:00", 7, None])
+def test_a_marker_whose_date_is_none_is_refused(made: Made, at: object):
+    path = f"/api/v1/releases?namespace={made.namespace}&sort=updated"
+    digest = list_digest(ReleaseFilter(namespace=made.namespace), ReleaseSort("updated"))
+    for place, status in ((["2026-02-03T00:00:00+00:00", "c", "n", "r"], 200), ([at, "c", "n", "r"], 400)):
+        answer = made.server.send("GET", f"{path}&marker={write_marker(tuple(place), digest)}")
+        assert answer.status_code == status, answer.text
+    assert "is not a value of X-Pilothouse-Marker" in assert_error(answer, *INVALID)
 
 
 def test_parts_are_what_helm_gets(made: Made, helm_cli: HelmCommand):

@@ -57,8 +57,8 @@ def read_marker(marker: str, sort: ReleaseSort, digest: str) -> tuple[Any, ...]:
         )
     try:
         values = dict(zip(sort.columns, place, strict=True))
-        if "updated_at" in values:
-            values["updated_at"] = datetime.fromisoformat(values["updated_at"])
+        if "changed_at" in values:
+            values["changed_at"] = datetime.fromisoformat(values["changed_at"])
     except (ValueError, TypeError):
         raise refused from None
     if not all(_is_comparable(value) for value in values.values()):
