@@ -209,7 +209,6 @@ UNION ALL
 SELECT source, '', false, '', url, removed_at FROM removed_origins
 WHERE chart_id = :of_chart AND project_id = :of_project
 """)  # noqa: S608  # the condition that is put in is our own
-# A source that is there counts before one that was removed, by coming after it.
 _FIND_SOURCES = text("""
 SELECT chart_id, source, removed_at AS source_removed_at, '' AS update_available, false AS update_deprecated
 FROM removed_origins WHERE chart_id = ANY(CAST(:of_charts AS text[])) AND project_id = :of_project
@@ -217,7 +216,6 @@ UNION ALL
 SELECT o.chart_id, s.name, NULL, o.newer_version, o.newer_deprecated
 FROM chart_origins o JOIN chart_sources s ON s.id = o.source_id
 WHERE o.chart_id = ANY(CAST(:of_charts AS text[])) AND s.project_id = :of_project
-ORDER BY source_removed_at NULLS LAST
 """)
 _KEEP_REMOVED = text("""
 INSERT INTO removed_origins (chart_id, project_id, source, url)

@@ -339,7 +339,7 @@ chart_origins = Table(
     Index("ix_chart_origins_chart", "source_id", "name", "version"),
 )
 
-#: The source of charts that were pulled from one that was removed since; ``checked_at``: something was made from it.
+#: The sources that releases' charts were pulled from and that were removed since; a row goes when no release needs it.
 removed_origins = Table(
     "removed_origins",
     metadata,
@@ -348,7 +348,7 @@ removed_origins = Table(
     Column("source", Text, nullable=False, comment="its name"),
     Column("url", Text, nullable=False),
     _now("removed_at"),
-    _now("checked_at"),
+    _now("checked_at"),  # when a release was last seen to need the row
     Index("ix_removed_origins_checked_at", "checked_at"),
 )
 

@@ -204,12 +204,10 @@ class Audit:
 
 async def _name_clusters(tx: Transaction, rows: Sequence[dict[str, Any]]) -> None:
     """Put the cluster's id into the targets of releases whose cluster was named: what was refused was not looked up."""
-    places = [(row["project_id"], row["target"].partition("/")[0]) for row in rows]
-    named = {place for place, row in zip(places, rows, strict=True) if row["target"].count("/") == _OF_RELEASE}
-    found = await store.find_clusters(tx, named)
-    for place, row in zip(places, rows, strict=True):
-        if place in found and place in named and row["target"].count("/") == _OF_RELEASE:
-            row["target"] = found[place] + row["target"][len(place[1]) :]
+    named = [(row, row["target"].split("/")) for row in rows if row["target"].count("/") == _OF_RELEASE]
+    found = await store.find_clusters(tx, {(row["project_id"], cluster) for row, (cluster, _, _) in named})
+    for row, (cluster, namespace, name) in named:
+        row["target"] = "/".join((found.get((row["project_id"], cluster), cluster), namespace, name))
 
 
 def _row(kind: _Kind, gathered: _Gathered, now: float) -> dict[str, Any]:

@@ -180,7 +180,6 @@ class AccessKeys:
         return not fresh or (age is not None and age <= fresh)
 
     async def _prove(self, caller: Caller, password: str | None) -> None:
-        self._check_proof(caller, password)
         if password is None or self._has_just_logged_in(caller):
             return
         try:
