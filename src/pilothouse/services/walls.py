@@ -52,7 +52,7 @@ class Wall:
         """Raise InvalidRequest for what is wrong in that which is given."""
         checks = Checks()
         if wrong := next((one for one in self.namespaces if not is_namespace(one)), None):
-            checks.refuse(f"wall.namespaces: {wrong[:100]!r} cannot be the name of a namespace")
+            checks.refuse(f"wall.namespaces: {wrong[:100]!a} cannot be the name of a namespace")
         elif len(set(self.namespaces)) != len(self.namespaces):
             checks.refuse("wall.namespaces: one of them is there twice")
         if len(self.namespaces) > _MOST_NAMESPACES or len(self.groups) > _MOST_GROUPS:
@@ -98,7 +98,7 @@ async def try_wall(clients: ClusterClients, kubeconfig: str, wall: Wall, *, proj
             await client.probe()
         if verbs := [one for one in _READING if await client.review_access({"verb": one, "resource": "secrets"})]:
             raise InvalidRequest(
-                f"wall.user: {wall.user!r} may read the Secrets of all namespaces of the cluster ({', '.join(verbs)}), "
+                f"wall.user: {wall.user!a} may read the Secrets of all namespaces of the cluster ({', '.join(verbs)}), "
                 "so this would be no wall; bind its rights with a RoleBinding in each namespace, and no "
                 "ClusterRoleBinding"
             )
@@ -116,7 +116,7 @@ async def refuse_shared_user(tx: Transaction, row: ClusterRow) -> None:
     """
     if row.wall_user and await clusters.shares_wall_user(tx, row):
         raise InvalidRequest(
-            f"wall.user: another project acts as {row.wall_user!r} in this cluster already, so nothing would keep the "
+            f"wall.user: another project acts as {row.wall_user!a} in this cluster already, so nothing would keep the "
             "two apart; give each project a user of its own"
         )
 
@@ -128,7 +128,7 @@ def _impersonating(wall: Wall) -> Iterator[None]:
     except ClusterDenied as error:
         groups = f" and the groups {', '.join(map(repr, wall.groups))}" if wall.groups else ""
         raise InvalidRequest(
-            f"wall.user: the registered account may not impersonate {wall.user!r}{groups}: {error}; give it the verb "
+            f"wall.user: the registered account may not impersonate {wall.user!a}{groups}: {error}; give it the verb "
             "impersonate on them by a ClusterRole"
         ) from error
 
@@ -140,14 +140,14 @@ async def _try_namespace(client: ClusterClient, wall: Wall, namespace: str, plac
             exists = await client.namespace_exists(namespace)
         except ClusterDenied as error:
             raise InvalidRequest(
-                f"wall.namespaces: {wall.user!r} may not get the namespace {namespace!r}: {error}; {remedy}"
+                f"wall.namespaces: {wall.user!a} may not get the namespace {namespace!a}: {error}; {remedy}"
             ) from error
         if not exists:
-            raise InvalidRequest(f"wall.namespaces: {namespace!r} does not exist in the cluster; create it first")
+            raise InvalidRequest(f"wall.namespaces: {namespace!a} does not exist in the cluster; create it first")
         lacking = [verb for verb in _VERBS if not await client.review_access(_on_secrets(verb, namespace))]
     if lacking:
         raise InvalidRequest(
-            f"wall.namespaces: {wall.user!r} may not {', '.join(lacking)} Secrets in {namespace!r}, where Helm keeps "
+            f"wall.namespaces: {wall.user!a} may not {', '.join(lacking)} Secrets in {namespace!a}, where Helm keeps "
             f"releases; {remedy}"
         )
 
