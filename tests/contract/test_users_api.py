@@ -220,13 +220,13 @@ class TestKeys:
         assert_error(person.server.send("GET", "/v2/charts"), *DEAD, "ak not exist")
         assert_error(server.send("GET", path), *UNKNOWN)
 
-    @pytest.mark.parametrize("deed", ["disable", "delete"])
-    def test_a_user_who_is_gone_takes_its_keys_along(self, server: RunningServer, deed: str):
+    @pytest.mark.parametrize("action", ["disable", "delete"])
+    def test_a_user_who_is_gone_takes_its_keys_along(self, server: RunningServer, action: str):
         person = add_person(server, "readonly")
         path = f"/api/v1/users/{person.id}"
         done = (
             server.send("DELETE", path)
-            if deed == "delete"
+            if action == "delete"
             else server.send("PATCH", path, json_body={"enabled": False})
         )
         assert done.is_success

@@ -100,10 +100,10 @@ async def test_a_plan_is_of_its_project_and_read_in_parts(database: Database, pr
     assert (row.plan_sealed, row.comparison_sealed) == (plan.plan_sealed, None)
     assert await found(database, plan, other) is None
     async with database.autocommit() as connection:
-        deed = await plans.find_deed(connection, plan.id, project_id=one)
-        assert deed is not None
-        assert (deed.action, deed.name) == ("upgrade", plan.release_name)
-        assert await plans.find_deed(connection, plan.id, project_id=other) is None
+        planned = await plans.find_action(connection, plan.id, project_id=one)
+        assert planned is not None
+        assert (planned.action, planned.name) == ("upgrade", plan.release_name)
+        assert await plans.find_action(connection, plan.id, project_id=other) is None
 
 
 async def test_an_expired_plan_is_told_apart_for_a_day_and_then_collected(

@@ -119,7 +119,7 @@ def _upload_once(context: typer.Context, path: "Path", *, version: str) -> dict[
             _add_provenance(context, packed, provenance)
         return {"id": same["id"], "digest": digest}
     if any(row["source"] != SOURCE for row in found):
-        raise InvalidRequest(_told_apart(path, packed))
+        raise InvalidRequest(_ways_out(path, packed))
     parameters = {"override": bool(found), "skip_lint": True, "source": SOURCE}
     row, _ = client_of(context).send_chart(
         "POST",
@@ -154,7 +154,7 @@ def _add_provenance(context: typer.Context, packed: "PackedChart", provenance: s
         echo(one, err=True)
 
 
-def _told_apart(path: "Path", packed: "PackedChart") -> str:
+def _ways_out(path: "Path", packed: "PackedChart") -> str:
     """Return what can be done with a chart on this machine whose version the project has in another form."""
     import shlex
 

@@ -103,7 +103,7 @@ def _read(texts: list[str], *, most: int = MOST) -> list[Chosen]:
     return list(chosen.values())
 
 
-def _deed(request: Request, text: str) -> str:
+def _read_action(request: Request, text: str) -> str:
     if text not in _RIGHTS:
         one, other = _RIGHTS
         raise wrong("do", gettext("choose what to do with them: %(one)s or %(other)s", one=one, other=other))
@@ -113,23 +113,23 @@ def _deed(request: Request, text: str) -> str:
 
 async def ask(request: Request) -> Response:
     """Say what will happen to each."""
-    deed = _deed(request, request.query_params.get("do", ""))
-    return await _ask(request, deed, _read(request.query_params.getlist("release")))
+    action = _read_action(request, request.query_params.get("do", ""))
+    return await _ask(request, action, _read(request.query_params.getlist("release")))
 
 
 async def _ask(
-    request: Request, deed: str, named: list[Chosen], *, refused: Refusal | None = None, typed: Fields | None = None
+    request: Request, action: str, named: list[Chosen], *, refused: Refusal | None = None, typed: Fields | None = None
 ) -> Response:
-    chosen = [await _look(request, deed, one) for one in named]
+    chosen = [await _look(request, action, one) for one in named]
     return await page(
         request,
         "bulk.html",
         refused=refused,
         faults=tell(refused, "confirm"),
-        deed=deed,
+        action=action,
         ready=[one for one in chosen if not one.problem],
         others=[one for one in chosen if one.problem],
-        confirm=_confirmation(deed, [one for one in chosen if not one.problem]),
+        confirm=_confirmation(action, [one for one in chosen if not one.problem]),
         typed=typed or {},
         keepable=any(one.revision and not _is_history(one) for one in chosen if not one.problem),
         runs_hooks=request.app.state.settings.hooks.on_delete,
@@ -142,12 +142,12 @@ def _is_history(one: Chosen) -> bool:
     return one.detail is not None and is_uninstalled(one.detail)
 
 
-def _confirmation(deed: str, chosen: list[Chosen]) -> str:
+def _confirmation(action: str, chosen: list[Chosen]) -> str:
     """Return what is to be typed; a rollback can be rolled back."""
-    return gettext("uninstall %(number)s", number=len(chosen)) if deed == Action.UNINSTALL else ""
+    return gettext("uninstall %(number)s", number=len(chosen)) if action == Action.UNINSTALL else ""
 
 
-async def _look(request: Request, deed: str, one: Chosen) -> Chosen:
+async def _look(request: Request, action: str, one: Chosen) -> Chosen:
     details, caller = service_of(request, ReleaseDetails), caller_of(request)
     try:
         detail = await details.show_head(caller, one.place)
@@ -158,7 +158,7 @@ async def _look(request: Request, deed: str, one: Chosen) -> Chosen:
             return replace(looked, problem=UNDERWAY[detail.underway.action])
         if detail.elsewhere is not None:
             return replace(looked, problem=gettext("it is at work through another registration of the API server"))
-        if deed == Action.UNINSTALL:
+        if action == Action.UNINSTALL:
             return looked
         if is_uninstalled(detail):
             return replace(looked, problem=gettext("it is uninstalled; bring it back on its own page"))
@@ -173,28 +173,28 @@ async def _look(request: Request, deed: str, one: Chosen) -> Chosen:
 async def carry_out(request: Request) -> Response:
     """Order what the page has said, each by itself, and tell what came of each."""
     fields = await read_form(request)
-    deed = _deed(request, fields.get("do", ""))
+    action = _read_action(request, fields.get("do", ""))
     named = _read(fields.get("releases", "").split())
-    wanted = _confirmation(deed, named)
+    wanted = _confirmation(action, named)
     if wanted and " ".join(fields.get("confirm", "").split()) != wanted:
         error = wrong("confirm", gettext("type %(wanted)s to uninstall them", wanted=repr(wanted)))
-        return await _ask(request, deed, named, refused=refusal(request, error), typed=fields)
+        return await _ask(request, action, named, refused=refusal(request, error), typed=fields)
     key, options = key_of(request, fields), read_uninstall(fields)
     done = []
     for number, one in enumerate(named):
         own = Key(f"{key.text}-{number}"[:255], key.fingerprint) if key is not None else None
-        done.append(await _submit(request, deed, one, options, own))
+        done.append(await _submit(request, action, one, options, own))
     ordered = [("order", one.operation_id) for one in done if one.operation_id]
     left = [("left", one.text) for one in done if not one.operation_id]
-    address = f"{here(caller_of(request))}/releases/bulk/ordered?{urlencode([('do', deed), *ordered, *left])}"
+    address = f"{here(caller_of(request))}/releases/bulk/ordered?{urlencode([('do', action), *ordered, *left])}"
     if not left and caller_of(request).may("cce:operation:get"):
         return see_other(address)
-    return await page(request, "bulk_done.html", asked_by=address, deed=deed, done=done)
+    return await page(request, "bulk_done.html", asked_by=address, action=action, done=done)
 
 
 async def show_ordered(request: Request) -> Response:
     """Tell what was ordered together, as the address names it; why one was left alone is told only once."""
-    deed, query = _deed(request, request.query_params.get("do", "")), request.query_params
+    action, query = _read_action(request, request.query_params.get("do", "")), request.query_params
     names = await cluster_names(request)
     done = []
     for operation_id in query.getlist("order")[:MOST]:
@@ -206,13 +206,13 @@ async def show_ordered(request: Request) -> Response:
     left = _read(query.getlist("left")) if "left" in query else []
     untold = gettext("no order of it is known; its page tells how it is now")
     done += [replace(one, problem=untold) for one in left]
-    return await page(request, "bulk_done.html", deed=deed, done=done)
+    return await page(request, "bulk_done.html", action=action, done=done)
 
 
-async def _submit(request: Request, deed: str, one: Chosen, options: DeleteRelease, key: Key | None) -> Chosen:
+async def _submit(request: Request, action: str, one: Chosen, options: DeleteRelease, key: Key | None) -> Chosen:
     seen = Seen(one.revision, one.since)
     try:
-        if deed == Action.UNINSTALL:
+        if action == Action.UNINSTALL:
             accepted = await submit_uninstall(request, one.place, replace(options, seen=seen), key=key)
         else:
             accepted = await submit_rollback(

@@ -42,7 +42,7 @@ class PlanRow(NewPlan):
 
 
 @dataclass(frozen=True)
-class PlannedDeed:
+class PlannedAction:
     """What a plan does, and to which release."""
 
     action: str
@@ -98,11 +98,11 @@ async def find(tx: Transaction, plan_id: str, *, project_id: str, whole: bool) -
     return PlanRow(**{"comparison_sealed": None, **row}) if row is not None else None
 
 
-async def find_deed(tx: Transaction, plan_id: str, *, project_id: str) -> PlannedDeed | None:
+async def find_action(tx: Transaction, plan_id: str, *, project_id: str) -> PlannedAction | None:
     """Return what applying the plan does; None if the project has none of that id."""
     wanted = {"wanted_id": plan_id, "of_project": project_id}
-    row = (await tx.execute(_FIND_DEED, wanted)).one_or_none()
-    return PlannedDeed(*row) if row is not None else None
+    row = (await tx.execute(_FIND_ACTION, wanted)).one_or_none()
+    return PlannedAction(*row) if row is not None else None
 
 
 async def list_open(tx: Transaction, *, project_id: str, limit: int) -> list[ListedPlanRow]:
@@ -159,7 +159,7 @@ _FIND = (
     .where(*_WANTED)
 )
 _FIND_WHOLE = _FIND.add_columns(plans.c.comparison_sealed)
-_FIND_DEED = select(plans.c.action, plans.c.cluster_id, plans.c.namespace, plans.c.release_name).where(*_WANTED)
+_FIND_ACTION = select(plans.c.action, plans.c.cluster_id, plans.c.namespace, plans.c.release_name).where(*_WANTED)
 _LATER = operations.alias("later")
 _MOVED = (
     select(_LATER.c.id)

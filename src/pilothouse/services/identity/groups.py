@@ -130,7 +130,7 @@ async def _find(tx: Transaction, caller: Caller, group_id: str) -> GroupRow:
     return row
 
 
-async def _refuse_own(tx: Transaction, caller: Caller, group_id: str, deed: str) -> None:
+async def _refuse_own(tx: Transaction, caller: Caller, group_id: str, verb: str) -> None:
     """Raise InvalidRequest for a group of the caller's own: its roles and policies are the caller's.
 
     Who comes with a token that carries its groups may have another that carries others of its provider.
@@ -138,7 +138,7 @@ async def _refuse_own(tx: Transaction, caller: Caller, group_id: str, deed: str)
     is_any = caller.carried is not None
     if group_id in await store.groups_of_user(tx, caller.user_id, is_any=is_any):
         which = "that another token of yours may be in" if is_any else "that you are in"
-        raise InvalidRequest(f"you cannot {deed} a group {which}; another administrator of the account can")
+        raise InvalidRequest(f"you cannot {verb} a group {which}; another administrator of the account can")
 
 
 async def _record(tx: Transaction, caller: Caller, action: str, row: GroupRow, detail: str, *, request_id: str) -> None:

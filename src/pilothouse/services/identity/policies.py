@@ -163,15 +163,15 @@ async def _refuse_changed(tx: Transaction, row: PolicyRow, shown: str) -> None:
         raise InvalidRequest("document: it was changed since it was shown; look at what it says now, and again")
 
 
-async def _refuse_own(tx: Transaction, caller: Caller, attachments: Sequence[AttachmentRow], deed: str) -> None:
+async def _refuse_own(tx: Transaction, caller: Caller, attachments: Sequence[AttachmentRow], verb: str) -> None:
     """Raise InvalidRequest for a policy of the caller or its groups: whom one denies could free itself of it."""
     if any(one.user_id == caller.user_id for one in attachments):
-        raise InvalidRequest(f"you cannot {deed} a policy of yourself; another administrator of the account can")
+        raise InvalidRequest(f"you cannot {verb} a policy of yourself; another administrator of the account can")
     is_any = caller.carried is not None  # another token of the caller may carry another group of its provider
     mine = await groups.groups_of_user(tx, caller.user_id, is_any=is_any)
     if any(one.group_id in mine for one in attachments):
         which = "that another token of yours may be in" if is_any else "that you are in"
-        raise InvalidRequest(f"you cannot {deed} a policy of a group {which}; another administrator of the account can")
+        raise InvalidRequest(f"you cannot {verb} a policy of a group {which}; another administrator of the account can")
 
 
 async def _find(tx: Transaction, caller: Caller, policy_id: str) -> PolicyRow:

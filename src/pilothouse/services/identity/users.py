@@ -287,9 +287,9 @@ async def name_project(tx: Transaction, domain_id: str, project_id: str | None) 
     return f"project {row.name}"
 
 
-def _refuse_self(caller: Caller, user_id: str, deed: str) -> None:
+def _refuse_self(caller: Caller, user_id: str, verb: str) -> None:
     if user_id == caller.user_id:
-        raise InvalidRequest(f"you cannot {deed} yourself; another administrator of the account can")
+        raise InvalidRequest(f"you cannot {verb} yourself; another administrator of the account can")
 
 
 def check_role(role: str) -> None:

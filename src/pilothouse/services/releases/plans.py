@@ -142,7 +142,7 @@ class Plans:
         """Return if the caller may apply the plan; raise NotFound if there is none."""
         caller.require("cce:release:get")
         async with self._database.autocommit() as connection:
-            found = await store.find_deed(connection, plan_id, project_id=caller.project_id)
+            found = await store.find_action(connection, plan_id, project_id=caller.project_id)
         if found is None:
             raise _unknown(plan_id)
         where = {"cluster_id": found.cluster_id, "namespace": found.namespace, "name": found.name}
@@ -152,7 +152,7 @@ class Plans:
         """Return True if the project has the plan still: operations outlive what they apply."""
         caller.require("cce:release:get")
         async with self._database.autocommit() as connection:
-            return await store.find_deed(connection, plan_id, project_id=caller.project_id) is not None
+            return await store.find_action(connection, plan_id, project_id=caller.project_id) is not None
 
     async def read(self, caller: Caller, plan_id: str) -> Plan:
         """Return a plan of the project; raise NotFound if there is none, PlanMoved if it cannot be read."""
