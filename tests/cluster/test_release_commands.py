@@ -1,13 +1,9 @@
 """``pilothouse list`` and ``status`` beside ``helm list`` and ``helm status``, on paper and on terminals."""
 
-import fcntl
 import json
 import os
-import pty
-import struct
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +15,7 @@ from rich.cells import cell_len
 
 from tests.support.charts import build_chart, config_map_template
 from tests.support.servers import RunningServer, wait_for
+from tests.support.terminals import open_terminal
 
 Helm = Callable[..., str]
 #: The program that a person types, which answers lists itself.
@@ -197,18 +194,12 @@ def test_what_is_wrong_is_said_on_standard_error(
 
 @pytest.mark.parametrize("columns", [20, 40, 80, 120, 200])
 def test_a_terminal_of_any_width_gets_lines_that_fit(server: RunningServer, place: str, columns: int):
-    person, terminal = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     command = [sys.executable, "-m", "pilothouse", "list", "-n", place]
-    process = subprocess.Popen(command, env=environment_of(server, NO_COLOR="1"), stdout=terminal, stderr=terminal)
-    os.close(terminal)
-    seen = b""
-    try:
-        while data := os.read(person, 65536):
-            seen += data
-    except OSError:  # the end of a terminal
-        pass
-    os.close(person)
+    with open_terminal(columns=columns) as terminal:
+        process = subprocess.Popen(
+            command, env=environment_of(server, NO_COLOR="1"), stdout=terminal.device, stderr=terminal.device
+        )
+        seen = terminal.read_to_end()
 
     assert process.wait(60) == 0
     lines = seen.decode().splitlines()

@@ -1,7 +1,6 @@
 """``pilothouse operation follow``: to the end, over broken connections, and out of it by Ctrl-C."""
 
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -13,8 +12,10 @@ import pytest
 from tests.contract.test_operations_api import slow_chart
 from tests.support.forwarder import Forwarder
 from tests.support.servers import RunningServer
+from tests.support.terminals import open_terminal
 
 Start = Callable[..., "subprocess.Popen[str]"]
+QUESTION = b"or [g]o on following? [d] "
 
 
 @pytest.fixture
@@ -60,12 +61,6 @@ def state_of(server: RunningServer, operation_id: str) -> str:
     return str(server.send("GET", f"/api/v1/operations/{operation_id}").json()["state"])
 
 
-def read_until(terminal: int, words: bytes) -> None:
-    seen = b""
-    while words not in seen:
-        seen += os.read(terminal, 4096)
-
-
 def test_every_event_is_told_once_though_the_connection_breaks(server: RunningServer, operation: str, start: Start):
     address = urlsplit(server.url)
     way = Forwarder(address.hostname or "", address.port or 0)
@@ -104,15 +99,14 @@ def test_ctrl_c_without_a_terminal_leaves_the_operation_alone(server: RunningSer
 def test_ctrl_c_on_a_terminal_asks(
     *, server: RunningServer, operation: str, start: Start, keys: str, state: str, status: int
 ):
-    person, terminal = pty.openpty()
-    process = start(operation, stdin=terminal, stderr=terminal)
-    os.close(terminal)
-    read_until(person, b": ")
-    process.send_signal(signal.SIGINT)
-    read_until(person, b"or [g]o on following? [d] ")
-    os.write(person, keys.encode())
+    with open_terminal() as terminal:
+        process = start(operation, stdin=terminal.device, stderr=terminal.device)
+        terminal.read_until(b": ")
+        process.send_signal(signal.SIGINT)
+        terminal.read_until(QUESTION)
+        terminal.type(keys)
+        terminal.read_to_end()
     out, _ = process.communicate(timeout=60)
-    os.close(person)
 
     assert state in out
     assert process.returncode == status
@@ -120,17 +114,15 @@ def test_ctrl_c_on_a_terminal_asks(
 
 
 def test_a_wait_that_is_cancelled_says_so(server: RunningServer, operation: str, namespace: str, start: Start):
-    person, terminal = pty.openpty()
     words = ["wait", "slow", "-n", namespace]
-    process = start(*words, stdin=terminal, stderr=terminal)
-    os.close(terminal)
-    read_until(person, b": ")
-    process.send_signal(signal.SIGINT)
-    read_until(person, b"or [g]o on following? [d] ")
-    os.write(person, b"c\n")
-    read_until(person, b"install of slow cancelled")
+    with open_terminal() as terminal:
+        process = start(*words, stdin=terminal.device, stderr=terminal.device)
+        terminal.read_until(b": ")
+        process.send_signal(signal.SIGINT)
+        terminal.read_until(QUESTION)
+        terminal.type("c\n")
+        assert b"install of slow cancelled" in terminal.read_to_end()
     process.communicate(timeout=60)
-    os.close(person)
 
     assert process.returncode == 1
     assert state_of(server, operation) == "cancelled"

@@ -1,13 +1,8 @@
 """Operations that are followed on a terminal or without one, while their connection breaks or a person types Ctrl-C."""
 
-import contextlib
-import fcntl
 import json
 import os
-import pty
 import signal
-import struct
-import termios
 import threading
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,7 +12,10 @@ from rich.cells import cell_len
 
 from tests.support.forwarder import Forwarder
 from tests.support.servers import RunningServer
+from tests.support.terminals import open_terminal
 from tests.support.typed import Start, Typed, done
+
+QUESTION = b"[g]o on following? [d] "
 
 
 def test_a_connection_that_breaks_neither_loses_nor_repeats_the_upgrade(
@@ -58,15 +56,9 @@ def test_ctrl_c_without_a_terminal_leaves_it_and_says_how_to_follow(typed: Typed
 @pytest.mark.parametrize("columns", [40, 100])
 def test_a_terminal_sees_one_line_that_changes_and_fits(*, typed: Typed, hooked: Path, start: Start, columns: int):
     done(typed("install", "web", str(hooked)))
-    person, terminal = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    process = start("upgrade", "web", ".", "--timeout", "90s", stdin=terminal, stderr=terminal)
-    os.close(terminal)
-    seen = b""
-    with contextlib.suppress(OSError):  # the end of a terminal
-        while data := os.read(person, 4096):
-            seen += data
-    os.close(person)
+    with open_terminal(columns=columns) as terminal:
+        process = start("upgrade", "web", ".", "--timeout", "90s", stdin=terminal.device, stderr=terminal.device)
+        seen = terminal.read_to_end()
 
     out, _ = process.communicate(timeout=60)
     drawn = [part for part in seen.decode().split("\r\x1b[K") if part.strip()]
@@ -80,20 +72,13 @@ def test_a_terminal_sees_one_line_that_changes_and_fits(*, typed: Typed, hooked:
 @pytest.mark.parametrize(("keys", "state"), [("c\n", "cancelled"), ("?\ng\n", "succeeded")])
 def test_ctrl_c_on_a_terminal_asks(*, typed: Typed, hooked: Path, start: Start, keys: str, state: str):
     done(typed("install", "web", str(hooked)))
-    person, terminal = pty.openpty()
-    process = start("upgrade", "web", ".", stdin=terminal, stderr=terminal)
-    os.close(terminal)
-    seen = b""
-    while b" left" not in seen:
-        seen += os.read(person, 4096)
-    process.send_signal(signal.SIGINT)
-    while b"[g]o on following? [d] " not in seen:
-        seen += os.read(person, 4096)
-    os.write(person, keys.encode())
-    with contextlib.suppress(OSError):
-        while data := os.read(person, 4096):
-            seen += data
-    os.close(person)
+    with open_terminal() as terminal:
+        process = start("upgrade", "web", ".", stdin=terminal.device, stderr=terminal.device)
+        terminal.read_until(b" left")
+        process.send_signal(signal.SIGINT)
+        terminal.read_until(QUESTION)
+        terminal.type(keys)
+        terminal.read_to_end()
     process.communicate(timeout=60)
 
     [operation, *_] = json.loads(done(typed("operation", "list", "--release", "web", "-o", "json")))
@@ -103,20 +88,13 @@ def test_ctrl_c_on_a_terminal_asks(*, typed: Typed, hooked: Path, start: Start, 
 
 def test_a_second_ctrl_c_at_the_question_detaches(*, typed: Typed, hooked: Path, start: Start):
     done(typed("install", "web", str(hooked)))
-    person, terminal = pty.openpty()
-    process = start("upgrade", "web", ".", stdin=terminal, stderr=terminal)
-    os.close(terminal)
-    seen = b""
-    while b" left" not in seen:
-        seen += os.read(person, 4096)
-    process.send_signal(signal.SIGINT)
-    while b"[g]o on following? [d] " not in seen:
-        seen += os.read(person, 4096)
-    process.send_signal(signal.SIGINT)
-    with contextlib.suppress(OSError):
-        while data := os.read(person, 4096):
-            seen += data
-    os.close(person)
+    with open_terminal() as terminal:
+        process = start("upgrade", "web", ".", stdin=terminal.device, stderr=terminal.device)
+        terminal.read_until(b" left")
+        process.send_signal(signal.SIGINT)
+        terminal.read_until(QUESTION)
+        process.send_signal(signal.SIGINT)
+        seen = terminal.read_to_end()
     process.communicate(timeout=60)
 
     assert (process.returncode, b"Traceback" in seen) == (130, False), seen
@@ -166,17 +144,11 @@ def test_ctrl_c_while_the_server_is_silent_ends_without_a_traceback(
 
 
 def test_ctrl_c_at_the_question_for_a_password_ends_it(server: RunningServer, start: Start):
-    person, terminal = pty.openpty()
-    process = start("login", server.url, "--user", "admin", stdin=terminal, stderr=terminal)
-    os.close(terminal)
-    seen = b""
-    while b"Password" not in seen:
-        seen += os.read(person, 4096)
-    process.send_signal(signal.SIGINT)
-    with contextlib.suppress(OSError):
-        while data := os.read(person, 4096):
-            seen += data
+    with open_terminal() as terminal:
+        process = start("login", server.url, "--user", "admin", stdin=terminal.device, stderr=terminal.device)
+        terminal.read_until(b"Password")
+        process.send_signal(signal.SIGINT)
+        seen = terminal.read_to_end()
     out, _ = process.communicate(timeout=60)
-    os.close(person)
 
     assert (process.returncode, out, b"Traceback" in seen) == (130, "", False), seen

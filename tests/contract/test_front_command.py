@@ -5,16 +5,12 @@ Alone in a folder it can hand nothing over, so that what it prints there is its 
 
 import json
 import os
-import pty
 import re
 import shutil
 import signal
-import struct
 import subprocess
 import sys
-import termios
 from collections.abc import Callable
-from fcntl import ioctl
 from pathlib import Path
 
 import pytest
@@ -22,6 +18,7 @@ import pytest
 from tests.support.charts import build_chart, config_map_template
 from tests.support.releases import HelmCommand
 from tests.support.servers import RunningServer
+from tests.support.terminals import open_terminal
 from tests.support.workloads import hook_template
 
 PROGRAM = Path(__file__).parents[2] / "src" / "pilothouse" / "engine" / "bin" / "pilothouse"
@@ -249,20 +246,15 @@ def test_a_log_in_over_tls_is_used_with_its_project_and_its_authority(
 def test_a_terminal_that_is_too_narrow_is_the_python_programs(
     *, width: int, begins: str, server: RunningServer, place: str, with_stand_in: Path, tmp_path: Path
 ):
-    person, terminal = pty.openpty()
-    ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
-    try:
+    with open_terminal(columns=width) as terminal:
         subprocess.run(
             [with_stand_in, "list", "-n", place],
             env=variables(server, tmp_path),
-            stdout=terminal,
+            stdout=terminal.device,
             check=True,
             timeout=60,
         )
-        assert os.read(person, 4096).decode().startswith(begins)
-    finally:
-        os.close(person)
-        os.close(terminal)
+        assert terminal.read_to_end().decode().startswith(begins)
 
 
 def test_the_installed_command_hands_over_to_the_one_beside_it():

@@ -1,13 +1,9 @@
 """Tables fit the terminal and lose no name; programs get whole lines, JSON and YAML."""
 
-import fcntl
 import json
 import os
-import pty
-import struct
 import subprocess
 import sys
-import termios
 from datetime import UTC, datetime
 
 import pytest
@@ -16,6 +12,7 @@ from rich.cells import cell_len
 
 from pilothouse.cli.output import Output, print_rows, yaml_of
 from pilothouse.cli.tables import Table
+from tests.support.terminals import open_terminal
 
 COLUMNS = ("NAME", "NAMESPACE", "REVISION", "UPDATED", "STATUS", "CHART", "APP VERSION")
 ROWS = [
@@ -112,17 +109,16 @@ def test_a_table_without_a_terminal_is_whole():
 
 def on_a_terminal(columns: int, program: str) -> tuple[str, str]:
     """Run Python code whose standard output is a terminal; return that and its standard error."""
-    person, terminal = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     without_width = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
-    try:
+    with open_terminal(columns=columns) as terminal:
         done = subprocess.run(
-            [sys.executable, "-c", program], stdout=terminal, stderr=subprocess.PIPE, check=True, env=without_width
+            [sys.executable, "-c", program],
+            stdout=terminal.device,
+            stderr=subprocess.PIPE,
+            check=True,
+            env=without_width,
         )
-        return os.read(person, 65536).decode(), done.stderr.decode()
-    finally:
-        os.close(person)
-        os.close(terminal)
+        return terminal.read_to_end().decode(), done.stderr.decode()
 
 
 def test_what_a_terminal_has_no_room_for_is_said_beside_the_table():
