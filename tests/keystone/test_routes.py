@@ -1,5 +1,6 @@
 """Every route asked with tokens of a real Keystone: they may what its roles stand for here, and nothing else."""
 
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -21,9 +22,8 @@ def test_a_token_gets_from_every_route_what_its_roles_say(
         Caller("alice", OWN, roles=full, token=log_in("alice"), project_id=here),
         Caller("bob", OWN, roles=reader, token=log_in("bob"), project_id=here),
     )
-    with one_project(accepting.server, kubeconfig, namespace, *callers) as world:
-        wire = Wire(accepting.server)
-        try:
-            assert wrong_cells(world, wire, application(tmp_path)) == []
-        finally:
-            wire.close()
+    with (
+        one_project(accepting.server, kubeconfig, namespace, *callers) as world,
+        closing(Wire(accepting.server)) as wire,
+    ):
+        assert wrong_cells(world, wire, application(tmp_path)) == []

@@ -1,5 +1,6 @@
 """Every route asked with tokens of a real provider: they may what the roles of their groups say, and nothing else."""
 
+from contextlib import closing
 from pathlib import Path
 
 from tests.hostile.test_who_may_do_what import wrong_cells
@@ -19,9 +20,8 @@ def test_a_token_gets_from_every_route_what_its_groups_say(
         Caller("alice, an administrator", OWN, roles=admin, account_roles=admin, token=token("alice"), project_id=here),
         Caller("bob, a reader", OWN, roles=reader, token=token("bob"), project_id=here),
     )
-    with one_project(signed_on.server, kubeconfig, namespace, *callers) as world:
-        wire = Wire(signed_on.server)
-        try:
-            assert wrong_cells(world, wire, application(tmp_path)) == []
-        finally:
-            wire.close()
+    with (
+        one_project(signed_on.server, kubeconfig, namespace, *callers) as world,
+        closing(Wire(signed_on.server)) as wire,
+    ):
+        assert wrong_cells(world, wire, application(tmp_path)) == []
