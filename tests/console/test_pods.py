@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from tests.support.browsers import Visit, visit
 from tests.support.charts import build_chart
@@ -134,6 +134,22 @@ def test_lines_appear_as_they_are_written_and_are_texts(person: Visit, talking: 
     more.append(b"a line that does not pull one down\n")
     expect(log).to_contain_text("does not pull one down", timeout=20_000)
     assert log.evaluate("log => log.scrollTop") == 0
+
+
+def test_a_log_is_followed_although_the_scripts_of_the_page_come_one_after_the_other(
+    person: Visit, talking: tuple[HostileCluster, str]
+):
+    _, name = talking
+    page = person.page
+
+    def later(route: Route) -> None:
+        time.sleep(1)
+        route.continue_()
+
+    page.route("**/static/hx-sse-*", later)
+    with page.expect_request("**/pod/live?*", timeout=10_000):
+        page.goto(f"{person.home}/releases/{name}/shop/web/pod?pod=web-1&follow=1")
+    expect(page.locator("#log")).to_contain_text("It has written nothing yet")
 
 
 def test_what_the_cluster_refuses_is_said_in_its_place(person: Visit, talking: tuple[HostileCluster, str]):
