@@ -5,10 +5,13 @@ import gc
 import selectors
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
+import psycopg
 import pytest
+from psycopg._pipeline_base import BasePipeline
 from sqlalchemy import text
 
 from pilothouse.errors import DatabaseUnavailable
@@ -106,6 +109,54 @@ async def test_cancelled_while_it_takes_a_connection(
         await asyncio.gather(using, return_exceptions=True)
         assert not _abandoned()
     await database.ping()
+
+
+@pytest.fixture
+def cancelled_at_a_pipeline(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return how to have the task that enters psycopg's next pipeline cancelled just then, once."""
+    due = False
+    enter = BasePipeline._enter_gen
+
+    def entered(pipeline: BasePipeline) -> Generator[Any, Any, None]:
+        nonlocal due
+        if due:
+            due = False
+            psycopg.waiting._last_yield = 0.0  # as after a blocked loop: psycopg lets others run, and the cancel comes
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+        yield from enter(pipeline)
+
+    def arm() -> None:
+        nonlocal due
+        due = True
+
+    monkeypatch.setattr(BasePipeline, "_enter_gen", entered)
+    return arm
+
+
+@pytest.mark.parametrize("block", [Database.transaction, Database.autocommit])
+async def test_cancelled_while_a_pipeline_is_entered(
+    database: Database,
+    block: Callable[[Database], AbstractAsyncContextManager[Transaction]],
+    cancelled_at_a_pipeline: Callable[[], None],
+):
+    """psycopg raises an AssertionError then, and leaves the connection in the pipeline, where nothing returns rows."""
+    other = Database(database.dsn(), pool_size=1)
+
+    async def use() -> None:
+        async with block(other) as connection:
+            cancelled_at_a_pipeline()
+            await connection.execute(text("SELECT set_config('x.y', :value, false)"), [{"value": "1"}, {"value": "2"}])
+
+    try:
+        (end,) = await asyncio.gather(asyncio.create_task(use()), return_exceptions=True)
+        assert isinstance(end, asyncio.CancelledError), repr(end)
+        async with other.autocommit() as connection:
+            assert await _pid(connection)
+        assert not _abandoned()
+    finally:
+        await other.close()
 
 
 async def test_a_broken_connection_costs_no_other_one(database: Database):

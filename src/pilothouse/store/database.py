@@ -14,6 +14,7 @@ from typing import Final, ParamSpec, TypeVar
 
 import psycopg
 import structlog
+from psycopg.pq import PipelineStatus
 from sqlalchemy import event, text
 from sqlalchemy.engine import URL, AdaptedConnection, ExceptionContext, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -92,7 +93,7 @@ class Database:
         self._session = _set_session(_SESSION | (_GENERIC_PLANS if generic_plans else {}))
         event.listen(self._engine.sync_engine, "connect", self._begin_session)
         event.listen(self._engine.sync_engine, "handle_error", _notice_standby)
-        event.listen(self._engine.sync_engine, "checkin", self._close_late)
+        event.listen(self._engine.sync_engine, "checkin", self._close_unusable)
         self._in_use = self._most_in_use = 0
         self._counted_until = time.monotonic() + _IDLE_SECONDS
         self._closed = False
@@ -144,6 +145,10 @@ class Database:
             if not (broken or isinstance(error.orig, _PASSES)):
                 raise
             raise DatabaseUnavailable(f"PostgreSQL does not answer: {_cause(error)}") from error
+        except AssertionError as error:  # psycopg's, if a cancel comes while a pipeline is entered
+            if isinstance(error.__context__, asyncio.CancelledError):
+                raise error.__context__ from error
+            raise
         finally:
             self._in_use -= 1
         await self._close_idle()
@@ -208,8 +213,10 @@ class Database:
 
         connection.run_async(begin)
 
-    def _close_late(self, _: object, entry: ConnectionPoolEntry) -> None:
-        if self._closed:
+    def _close_unusable(self, _: object, entry: ConnectionPoolEntry) -> None:
+        """Close what is returned too late, or in a pipeline that nobody left: there no statement returns its rows."""
+        driver: psycopg.AsyncConnection[object] | None = entry.driver_connection
+        if self._closed or (driver is not None and driver.pgconn.pipeline_status != PipelineStatus.OFF):
             entry.close()
 
 
