@@ -39,7 +39,7 @@ def _calls(tree: ast.AST) -> Iterator[tuple[str, int, set[str]]]:
         owner, name = node.func.value, node.args[0]
         if not isinstance(name, ast.Constant) or not isinstance(name.value, str):
             continue
-        fields = {keyword.arg for keyword in node.keywords if keyword.arg}
+        fields = {keyword.arg for keyword in node.keywords if keyword.arg and keyword.arg != "exc_info"}
         if isinstance(owner, ast.Name) and owner.id in _LOGGERS and node.func.attr in _LEVELS:
             yield name.value, min(_LEVELS.index(node.func.attr), 3), fields
         elif isinstance(owner, ast.Attribute) and owner.attr == "_notices" and node.func.attr == "warn":

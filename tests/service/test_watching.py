@@ -5,13 +5,15 @@ import base64
 import gzip
 import json
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 import psycopg
 import pytest
 from sqlalchemy import event, select, text
+from structlog.testing import capture_logs
 
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.kubernetes.client_cache import ClusterClients
@@ -20,7 +22,7 @@ from pilothouse.observer.observer import Observer
 from pilothouse.services.clusters import Clusters, _sealing_context
 from pilothouse.services.releases.index import ReleaseIndex
 from pilothouse.settings import ClusterSettings, ObserverSettings
-from pilothouse.store import cluster_watches, clusters, releases
+from pilothouse.store import cluster_watches, clusters, drift, releases
 from pilothouse.store.database import Database
 from pilothouse.store.release_index import NewRevision, SeenSecret
 from pilothouse.store.tables import release_revisions
@@ -68,10 +70,10 @@ class Place:
             await clusters.remove_cluster(tx, cluster_id, project_id=self.project_id)
             await cluster_watches.announce(tx)
 
-    def observe(self) -> asyncio.Event:
+    def observe(self, settings: ObserverSettings = SETTINGS) -> asyncio.Event:
         """Return an observer that runs until the event is set."""
         stop = asyncio.Event()
-        observer = Observer(self.database, self.services, ReleaseIndex(self.keys), SETTINGS)
+        observer = Observer(self.database, self.services, ReleaseIndex(self.keys), settings)
         self.observers.append(observer)
         self._stops[stop] = asyncio.create_task(observer.run(stop))
         return stop
@@ -422,6 +424,72 @@ async def test_a_removed_cluster_is_let_go(place: Place):
     await place.storage.cut()
     await asyncio.sleep(3 * SETTINGS.renew_seconds)
     assert len(place.storage.requests) <= asked + 1
+
+
+def replacing_the_cancel(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str) -> asyncio.Event:
+    """Have a statement wait until it is cancelled and then raise something else; the event is set when it waits."""
+    waits = asyncio.Event()
+
+    async def statement(*_: object, **__: object) -> None:
+        """Wait, as psycopg may at any of its statements."""
+        waits.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise RuntimeError("what a library made of the cancel") from None
+
+    monkeypatch.setattr(module, name, statement)
+    return waits
+
+
+@pytest.mark.parametrize("how", ["the cluster is removed", "the observer is stopped"])
+async def test_what_comes_of_the_end_of_a_watch_is_no_failure(place: Place, monkeypatch: pytest.MonkeyPatch, how: str):
+    stop = place.observe()
+    await place.until_listed()
+    waits = replacing_the_cancel(monkeypatch, cluster_watches, "note_seen")
+    with capture_logs() as logged:
+        await place.storage.put(release("a"))
+        async with asyncio.timeout(10):
+            await waits.wait()
+        if how == "the cluster is removed":
+            await place.remove(place.cluster_id)
+            await eventually(lambda: _watches(place.cluster_id), lambda found: not found)
+        async with asyncio.timeout(10):
+            await place.stop(stop)
+    assert not await _failures(logged)
+
+
+async def test_what_comes_of_the_end_of_looks_at_drift_is_no_failure(place: Place, monkeypatch: pytest.MonkeyPatch):
+    waits = replacing_the_cancel(monkeypatch, drift, "find_due")
+    with capture_logs() as logged:
+        stop = place.observe(SETTINGS.model_copy(update={"drift_requests_per_second": 10}))
+        async with asyncio.timeout(10):
+            await waits.wait()
+            await place.stop(stop)
+    assert not await _failures(logged)
+
+
+async def test_a_failure_of_a_watch_that_goes_on_is_logged(place: Place, monkeypatch: pytest.MonkeyPatch):
+    place.observe()
+    await place.until_listed()
+    with capture_logs() as logged, monkeypatch.context() as patches:
+        waits = replacing_the_cancel(patches, cluster_watches, "note_seen")
+        await place.storage.put(release("a"))
+        async with asyncio.timeout(10):
+            await waits.wait()
+        [watch] = await _watches(place.cluster_id)
+        watch.cancel()  # by nobody who ends watches
+        await eventually(lambda: _failures(logged), lambda found: found == ["watch_failed"])
+    await place.until_shown(a=[(1, "deployed")])
+
+
+async def _watches(cluster_id: str) -> list[asyncio.Task[Any]]:
+    """The running tasks that watch the cluster."""
+    return [task for task in asyncio.all_tasks() if task.get_name() == f"watch-{cluster_id[:8]}"]
+
+
+async def _failures(logged: list[MutableMapping[str, Any]]) -> list[str]:
+    return [line["event"] for line in logged if line["log_level"] in {"error", "critical"}]
 
 
 async def test_a_cluster_is_removed_while_its_news_is_written_without_waiting_in_a_circle(place: Place):

@@ -44,7 +44,12 @@ class DriftLooks:
         self._settings = settings
         self._pace = Pace(settings.drift_requests_per_second)
         self._notices = Notices(cluster_id)
+        self._ending = False
         self._kinds: tuple[object, KindCache] | None = None
+
+    def end(self) -> None:
+        """Take whatever ``run`` raises from now on for its end: whoever calls this cancels it."""
+        self._ending = True
 
     async def run(self) -> None:
         """Look until cancelled; all failures are retried."""
@@ -56,15 +61,23 @@ class DriftLooks:
                 if due is not None:
                     await self._look(due)
                     looked = True
-            except DatabaseUnavailable as error:
-                log.warning("database_unavailable", cause=str(error))
-            except PilothouseError as error:
-                self._notices.warn("drift_not_looked_at", cause=str(error))
-            except Exception:
-                if self._notices.is_due("drift_look_failed"):
-                    log.exception("drift_look_failed", cluster_id=self._cluster_id)
+            except Exception as error:  # noqa: BLE001 (all are reported, and it goes on)
+                if self._ending:  # libraries may replace the cancel by another exception
+                    return
+                self._report(error)
             if not looked:
                 await asyncio.sleep(min(_IDLE_SECONDS, self._settings.drift_seconds))
+
+    def _report(self, error: Exception) -> None:
+        """Say why a look failed."""
+        match error:
+            case DatabaseUnavailable():
+                log.warning("database_unavailable", cause=str(error))
+            case PilothouseError():
+                self._notices.warn("drift_not_looked_at", cause=str(error))
+            case _:
+                if self._notices.is_due("drift_look_failed"):
+                    log.error("drift_look_failed", cluster_id=self._cluster_id, exc_info=error)
 
     async def _look(self, one: DueLook) -> None:
         """Look at a release and record what was found, or why nothing was."""

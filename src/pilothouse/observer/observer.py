@@ -32,6 +32,31 @@ _SWEEP_SECONDS = 600.0
 _PAGES_AT_ONCE = 4
 
 
+class _Watch:
+    """The running watch of one cluster, and the looks at the drift of its releases if those are wanted."""
+
+    def __init__(self, cluster_id: str, watcher: Watcher, looks: DriftLooks | None) -> None:
+        self._watcher = watcher
+        self._looks = looks
+        self._looking = asyncio.create_task(looks.run(), name=f"drift-{cluster_id[:8]}") if looks is not None else None
+        self.task = asyncio.create_task(self._run(), name=f"watch-{cluster_id[:8]}")
+
+    def end(self) -> None:
+        """Cancel it; what comes of that is its end, and no failure."""
+        self._watcher.end()
+        self.task.cancel()
+
+    async def _run(self) -> None:
+        """Watch the cluster until it is gone."""
+        try:
+            await self._watcher.run()
+        finally:
+            if self._looks is not None and self._looking is not None:
+                self._looks.end()
+                self._looking.cancel()
+                await asyncio.gather(self._looking, return_exceptions=True)
+
+
 class Observer:
     """Watch a share of the clusters."""
 
@@ -42,7 +67,7 @@ class Observer:
         self._settings = settings
         # Not the process id alone: a successor with the same one must not be taken for its predecessor.
         self._name = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        self._watchers: dict[str, asyncio.Task[None]] = {}
+        self._watches: dict[str, _Watch] = {}
         self._confirmations = Confirmations()
         self._turns = asyncio.Semaphore(_PAGES_AT_ONCE)
         self._wake = asyncio.Event()
@@ -64,7 +89,7 @@ class Observer:
             for task in [*helpers, stopping]:
                 task.cancel()
             await asyncio.gather(*helpers, stopping, return_exceptions=True)
-            await self._stop_watching(set(self._watchers))
+            await self._stop_watching(set(self._watches))
             await self._leave()
         log.info("observer_stopped", observer=self._name)
 
@@ -96,7 +121,7 @@ class Observer:
             held = await cluster_watches.renew(connection, self._name, lease_seconds=lease)
             await self._confirmations.write(connection)
             await self._stop_watching(
-                {cluster_id for cluster_id, task in self._watchers.items() if cluster_id not in held or task.done()}
+                {name for name, watch in self._watches.items() if name not in held or watch.task.done()}
             )
             surplus = set(sorted(held)[load.share :])
             if surplus:
@@ -104,40 +129,31 @@ class Observer:
                 await cluster_watches.give_back(connection, self._name, surplus)
             if room := max(0, load.share - len(held)):
                 held |= await cluster_watches.take(connection, self._name, lease_seconds=lease, limit=room)
-            for cluster_id in held - surplus - set(self._watchers):
+            for cluster_id in held - surplus - set(self._watches):
                 self._start_watching(cluster_id)
             await self._sweep(connection)
 
     def _start_watching(self, cluster_id: str) -> None:
-        self._watchers[cluster_id] = asyncio.create_task(self._observe(cluster_id), name=f"watch-{cluster_id[:8]}")
-        log.info("watching", cluster_id=cluster_id)
-
-    async def _observe(self, cluster_id: str) -> None:
-        """Watch the cluster until it is gone, and look at the drift of its releases if that is wanted."""
+        watcher = Watcher(
+            cluster_id,
+            self._database,
+            self._clusters,
+            self._index,
+            self._settings,
+            confirmations=self._confirmations,
+            turns=self._turns,
+        )
         looks = None
         if self._settings.drift_requests_per_second:
-            drift = DriftLooks(cluster_id, self._database, self._clusters, self._settings)
-            looks = asyncio.create_task(drift.run(), name=f"drift-{cluster_id[:8]}")
-        try:
-            await Watcher(
-                cluster_id,
-                self._database,
-                self._clusters,
-                self._index,
-                self._settings,
-                confirmations=self._confirmations,
-                turns=self._turns,
-            ).run()
-        finally:
-            if looks is not None:
-                looks.cancel()
-                await asyncio.gather(looks, return_exceptions=True)
+            looks = DriftLooks(cluster_id, self._database, self._clusters, self._settings)
+        self._watches[cluster_id] = _Watch(cluster_id, watcher, looks)
+        log.info("watching", cluster_id=cluster_id)
 
     async def _stop_watching(self, cluster_ids: set[str]) -> None:
-        tasks = [self._watchers.pop(cluster_id) for cluster_id in cluster_ids]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        watches = [self._watches.pop(cluster_id) for cluster_id in cluster_ids]
+        for watch in watches:
+            watch.end()
+        await asyncio.gather(*(watch.task for watch in watches), return_exceptions=True)
 
     async def _sweep(self, tx: Transaction) -> None:
         now = asyncio.get_running_loop().time()
@@ -150,8 +166,8 @@ class Observer:
         while True:
             try:
                 async for changed in self._database.notifications(cluster_watches.CHANNEL):
-                    if changed in self._watchers:  # it has other credentials now: the next round begins with them
-                        self._watchers[changed].cancel()
+                    if changed in self._watches:  # it has other credentials now: the next round begins with them
+                        self._watches[changed].end()
                     self._wake.set()
             except DatabaseUnavailable as error:
                 log.warning("notifications_lost", cause=str(error))

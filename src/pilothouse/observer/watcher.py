@@ -83,8 +83,13 @@ class Watcher:
         self._confirmations = confirmations
         self._turns = turns
         self._notices = Notices(cluster_id)
+        self._ending = False
         self._list_due = False
         self._listed_at = 0.0
+
+    def end(self) -> None:
+        """Take whatever ``run`` raises from now on for its end: whoever calls this cancels it."""
+        self._ending = True
 
     async def run(self) -> None:
         """Watch until cancelled, or until the cluster is removed; all failures are retried."""
@@ -97,21 +102,29 @@ class Watcher:
                     log.info("cluster_gone", cluster_id=self._cluster_id)
                     return
                 failed = False
-            except (ClusterUnavailable, ClusterDenied, Busy) as error:
-                await self._note_error(error)
-            except DatabaseUnavailable as error:
-                log.warning("database_unavailable", cause=str(error))
-            except NotFound as error:  # the next round ends the watch
-                log.info("cluster_removed_meanwhile", cluster_id=self._cluster_id, cause=str(error))
-            except Exception:
-                if self._notices.is_due("watch_failed"):
-                    log.exception("watch_failed", cluster_id=self._cluster_id)
+            except Exception as error:  # noqa: BLE001 (all are reported, and it goes on)
+                if self._ending:  # libraries may replace the cancel by another exception
+                    return
+                await self._report(error)
             # Also what succeeds at once is not repeated at once: a server may forget, or go back, again and again.
             if not failed and loop.time() - began > _SHORTEST_WATCH_SECONDS:
                 pause = _FIRST_RETRY_SECONDS
                 continue
             await asyncio.sleep(pause)
             pause = min(pause * 2, self._settings.retry_seconds)
+
+    async def _report(self, error: Exception) -> None:
+        """Say why a round failed."""
+        match error:
+            case ClusterUnavailable() | ClusterDenied() | Busy():
+                await self._note_error(error)
+            case DatabaseUnavailable():
+                log.warning("database_unavailable", cause=str(error))
+            case NotFound():  # the next round ends the watch
+                log.info("cluster_removed_meanwhile", cluster_id=self._cluster_id, cause=str(error))
+            case _:
+                if self._notices.is_due("watch_failed"):
+                    log.error("watch_failed", cluster_id=self._cluster_id, exc_info=error)
 
     async def _round(self) -> bool:
         """List if one is due, then run one window of the watch; return False if the cluster is no longer registered."""
