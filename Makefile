@@ -62,19 +62,19 @@ test-repeat: .venv/.made  ## Run all tests N times in two orders (N=10 LOAD=0: b
 
 .PHONY: mutations
 mutations: .venv/.made  ## Change N signed requests: none may be accepted (N=1000000)
-	@PILOTHOUSE_TEST_MUTATIONS=$(or $(N),1000000) $(RUN) pytest -q -s tests/hostile/test_signature_mutations.py -k no_changed
+	@PILOTHOUSE_TEST_MUTATIONS=$(or $(N),1000000) $(RUN) pytest -q -s --timeout 0 tests/hostile/test_signature_mutations.py -k no_changed
 
 .PHONY: fuzz
 fuzz: .venv/.made  ## Send N requests that no client would send: none may be answered with 5xx (N=100000)
-	@PILOTHOUSE_TEST_REQUESTS=$(or $(N),100000) $(RUN) pytest -q -s tests/hostile/test_fuzzed_requests.py
+	@PILOTHOUSE_TEST_REQUESTS=$(or $(N),100000) $(RUN) pytest -q -s --timeout 0 tests/hostile/test_fuzzed_requests.py
 
 .PHONY: archives
 archives: .venv/.made  ## Upload N hostile archives: each is stored or refused by name, within its budget (N=2000)
-	@PILOTHOUSE_TEST_ARCHIVES=$(or $(N),2000) $(RUN) pytest -q -s tests/hostile/test_hostile_archives.py
+	@PILOTHOUSE_TEST_ARCHIVES=$(or $(N),2000) $(RUN) pytest -q -s --timeout 0 tests/hostile/test_hostile_archives.py
 
 .PHONY: parity
 parity: .venv/.made  ## Compare the API with helm on N generated charts (N=30)
-	@PILOTHOUSE_TEST_CHARTS=$(or $(N),30) $(RUN) pytest -q -s tests/parity
+	@PILOTHOUSE_TEST_CHARTS=$(or $(N),30) $(RUN) pytest -q -s --timeout 0 tests/parity
 
 .PHONY: wheel-test
 wheel-test: .venv/.made  ## Build the wheel, and install it with pip where there is no Go
