@@ -10,13 +10,13 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, expect
 
-from tests.support.browsers import visit
+from tests.support.browsers import Visit, visit
 from tests.support.fleets import Process
 from tests.support.forwarder import Forwarder
 from tests.support.servers import RunningServer, free_port
 
-#: What a browser says of a request that broke off.
-CUT = re.compile("Failed to fetch|network error|net::ERR_")
+#: What a browser says of a request that broke off, or that a proxy answered.
+CUT = re.compile("Failed to fetch|network error|net::ERR_|SSE reconnect failed with status 503")
 
 
 def test_a_cut_connection_is_told_and_nothing_is_missed_when_it_is_back(
@@ -53,6 +53,65 @@ def test_a_cut_connection_is_told_and_nothing_is_missed_when_it_is_back(
             person.faults[:] = [one for one in person.faults if not CUT.search(one)]
     finally:
         way.stop()
+
+
+#: Of a proxy whose server is away.
+UNAVAILABLE = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/html\r\nContent-Length: 29\r\nConnection: close\r\n\r\n"
+    b"<header>of the proxy</header>"
+)
+
+
+def test_an_answer_that_is_an_error_is_told_as_one_and_takes_nothing_from_the_page(
+    browser: Browser, server: RunningServer, namespace: str, start_stuck: Callable[..., str]
+):
+    operation_id = start_stuck("waits")
+    address = urlsplit(server.url)
+    way = Forwarder(address.hostname or "", address.port or 0)
+    try:
+        with visit(browser, replace(server, url=f"http://127.0.0.1:{way.port}")) as person:
+            person.log_in()
+            operation, listed = person.page, person.page.context.new_page()
+            operation.goto(f"{person.home}/operations/{operation_id}")
+            listed.goto(f"{person.home}/releases?namespace={namespace}")
+            expect(operation.locator(".now")).to_contain_text("0 of 3 ready")
+            expect(listed.locator("tbody tr")).to_contain_text("Installing")
+            way.stop()
+            way.resume(answer=UNAVAILABLE)
+            for page in (operation, listed):
+                expect(page.locator("#lost")).to_contain_text(
+                    "The server answers with an error (HTTP 503); what you see may be old.", timeout=40_000
+                )
+                expect(page.locator("#lost [data-since]")).to_contain_text(":")
+                expect(page.locator("header")).to_have_count(1)
+            expect(listed.locator("tbody tr")).to_contain_text("Installing")
+            way.stop()
+            for page in (operation, listed):
+                expect(page.locator("#lost")).to_contain_text("The server cannot be reached", timeout=40_000)
+            way.resume()
+            for page in (operation, listed):
+                expect(page.locator("#lost")).to_be_hidden(timeout=60_000)
+            answer = server.send("POST", f"/api/v1/operations/{operation_id}/cancel", json_body={"keep": True})
+            assert answer.is_success, answer.text
+            expect(operation.get_by_role("heading", level=1)).to_contain_text("Cancelled", timeout=40_000)
+            expect(listed.locator("tbody tr")).to_contain_text("Failed", timeout=40_000)
+            person.faults[:] = [one for one in person.faults if not CUT.search(one)]
+    finally:
+        way.stop()
+
+
+def test_a_stream_that_begins_with_an_error_is_asked_for_again(person: Visit, start_stuck: Callable[..., str]):
+    operation_id = start_stuck("waits")
+    page = person.page
+    page.route("**/live", lambda route: route.fulfill(status=503, body="away"))
+    page.goto(f"{person.home}/operations/{operation_id}")
+    expect(page.locator("#lost")).to_contain_text("The server answers with an error (HTTP 503)")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Running")
+    page.unroute("**/live")
+    expect(page.locator("#lost")).to_be_hidden(timeout=20_000)
+    answer = person.server.send("POST", f"/api/v1/operations/{operation_id}/cancel", json_body={"keep": True})
+    assert answer.is_success, answer.text
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Cancelled", timeout=40_000)
 
 
 @contextmanager

@@ -25,13 +25,14 @@ def forward(kubeconfig: str) -> "tuple[Forwarder, str]":
 
 
 class Forwarder:
-    """A way to the API server that can break: connections are forwarded, or swallowed, or refused."""
+    """A way to a server that can break: connections are forwarded, swallowed or refused, or get one answer."""
 
     def __init__(self, host: str, port: int, *, before: Callable[[bytes], None] | None = None) -> None:
         """``before`` is called with all bytes before they go on."""
         self._before = before
         self._target = (host, port)
         self._hanging = False
+        self._answer = b""
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self.port = free_port()
@@ -42,8 +43,10 @@ class Forwarder:
         """How many came since it was last stopped."""
         return len(self._sockets) // 2
 
-    def resume(self) -> None:
+    def resume(self, *, answer: bytes = b"") -> None:
+        """``answer`` is what a proxy says by itself to every connection, instead of forwarding it."""
         self._hanging = False
+        self._answer = answer
         self._listener = socket.create_server(("127.0.0.1", self.port))
         self._accepting = self._start(self._accept, self._listener)
 
@@ -73,10 +76,22 @@ class Forwarder:
                 near, _ = listener.accept()
             except OSError:
                 return
+            if self._answer:
+                self._sockets.append(near)
+                self._start(self._say, near)
+                continue
             far = socket.create_connection(self._target)
             self._sockets += [near, far]
             self._start(self._pump, near, far)
             self._start(self._pump, far, near)
+
+    def _say(self, near: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            asked = b""
+            while b"\r\n\r\n" not in asked and (data := near.recv(65536)):
+                asked += data
+            near.sendall(self._answer)
+            near.shutdown(socket.SHUT_WR)
 
     def _pump(self, source: socket.socket, target: socket.socket) -> None:
         try:

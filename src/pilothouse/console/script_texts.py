@@ -15,6 +15,8 @@ PAGE: Final = Texts({
     "ago": gettext_noop("%(duration)s ago"),
     "now": gettext_noop("now"),
     "zone": gettext_noop("times in %(zone)s"),
+    "unreachable": gettext_noop("The server cannot be reached; what you see may be old."),
+    "failing": gettext_noop("The server answers with an error (HTTP %(status)s); what you see may be old."),
     "asOf": gettext_noop("It is as of %(time)s."),
     "copied": gettext_noop("Copied"),
     "selected": gettext_noop("Selected"),

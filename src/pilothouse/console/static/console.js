@@ -76,9 +76,20 @@ function connected() {
   lost.hidden = true;
 }
 
-function disconnected() {
+// Without a status there was no answer at all.
+function disconnected(status) {
+  lost.querySelector("[data-what]").textContent = status ? tell("failing", { status }) : tell("unreachable");
   lost.querySelector("[data-since]").textContent = tell("asOf", { time: tellTime(new Date(heard), toSecond) });
   lost.hidden = false;
+}
+
+// A stream that has been open is opened again by its extension, which gives up one that never was.
+const againMilliseconds = 5000;
+
+function beginAgain(source) {
+  const path = source?.getAttribute?.("hx-sse:connect");
+  if (!path || source._htmx?.sse) return;
+  setTimeout(() => { if (source.isConnected && !source._htmx?.sse) htmx.ajax("GET", path, { source }); }, againMilliseconds);
 }
 
 const keys = {
@@ -204,12 +215,16 @@ function keepFocus() {
 }
 
 document.addEventListener("change", countTicked);
-document.addEventListener("htmx:after:swap", () => { connected(); tellTimes(document); countTicked(); keepFocus(); });
+document.addEventListener("htmx:after:swap", ({ detail }) => {
+  if (detail.ctx?.response?.status >= 400) return;
+  connected(); tellTimes(document); countTicked(); keepFocus();
+});
 document.addEventListener("htmx:sse:after:message", () => { connected(); tellTimes(document); followLog(); });
-document.addEventListener("htmx:sse:error", disconnected);
-document.addEventListener("htmx:error", disconnected);
+document.addEventListener("htmx:sse:error", ({ detail }) => disconnected(detail.status));
+document.addEventListener("htmx:error", ({ target }) => { disconnected(); beginAgain(target); });
+document.addEventListener("htmx:response:error", ({ target, detail }) => { disconnected(detail.ctx.response.status); beginAgain(target); });
 document.addEventListener("refused", () => location.reload());
-window.addEventListener("offline", disconnected);
+window.addEventListener("offline", () => disconnected());
 
 tellTimes(document);
 tellTimesOfOptions();
