@@ -247,8 +247,11 @@ type readableKeys struct {
 	Unusable     []string `json:"unusable"`
 }
 
+// verifyProvenanceRequest with Unfetched has the digest of an archive instead of it, in hex; empty: nobody tells it.
 type verifyProvenanceRequest struct {
 	Chart      []byte `json:"-" body:"chart"`
+	Unfetched  bool   `json:"unfetched"`
+	Digest     string `json:"digest"`
 	FileName   string `json:"file_name"`
 	Provenance string `json:"provenance"`
 	Keys       string `json:"keys"`

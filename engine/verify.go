@@ -33,7 +33,7 @@ import (
 
 const (
 	cosignType = "cosign container image signature"
-	otherKeys  = "it is signed with other keys than the given ones"
+	otherKeys  = "it is signed, but with no key that is trusted here"
 	mostKeys   = 100
 	isRevoked  = "revoked"
 	isExpired  = "expired"
@@ -123,16 +123,24 @@ func verifyProvenance(request *verifyProvenanceRequest) (*verification, error) {
 		return nil, err
 	}
 	text := []byte(request.Provenance)
-	signatory := &provenance.Signatory{KeyRing: ring}
-	if _, err = signatory.Verify(request.Chart, text, request.FileName); err != nil {
-		return nil, refusal{kind: signatureError, message: explainSignature(err, text)}
-	}
 	block, _ := clearsign.Decode(text)
+	if block == nil {
+		return nil, refusal{kind: signatureError, message: explainSignature(nil, text)}
+	}
+	if !request.Unfetched {
+		signatory := &provenance.Signatory{KeyRing: ring}
+		if _, err = signatory.Verify(request.Chart, text, request.FileName); err != nil {
+			return nil, refusal{kind: signatureError, message: explainSignature(err, text)}
+		}
+	}
 	signature, signer, err := openpgp.VerifyDetachedSignature(
 		ring, bytes.NewReader(block.Bytes), block.ArmoredSignature.Body, &packet.Config{},
 	)
 	if err != nil {
 		return nil, refusal{kind: signatureError, message: explainSignature(err, text)}
+	}
+	if request.Unfetched && !bytes.Contains(block.Bytes, []byte("sha256:"+request.Digest)) {
+		return nil, refusal{kind: signatureError, message: "its provenance is of another archive"}
 	}
 	signing := ""
 	for _, key := range signingKeys(signer) {
@@ -210,13 +218,15 @@ func explainSignature(err error, text []byte) string {
 	}
 	signer := "a key"
 	if first, readErr := packet.NewReader(block.ArmoredSignature.Body).Next(); readErr == nil {
-		if signature, ok := first.(*packet.Signature); ok && signature.IssuerKeyId != nil {
-			signer = fmt.Sprintf("the key %016X", *signature.IssuerKeyId)
+		if signature, ok := first.(*packet.Signature); ok && len(signature.IssuerFingerprint) > 0 {
+			signer = fmt.Sprintf("the key %X", signature.IssuerFingerprint)
+		} else if ok && signature.IssuerKeyId != nil { // all that an old signature tells
+			signer = fmt.Sprintf("the key whose fingerprint ends with %016X", *signature.IssuerKeyId)
 		}
 	}
 	switch {
 	case errors.Is(err, pgperrors.ErrUnknownIssuer):
-		return fmt.Sprintf("its provenance is signed with %s, which is none of the given ones", signer)
+		return fmt.Sprintf("its provenance is signed with %s, which is not trusted here", signer)
 	case errors.Is(err, pgperrors.ErrKeyExpired):
 		return fmt.Sprintf("its provenance is signed with %s, which has expired", signer)
 	case errors.Is(err, pgperrors.ErrKeyRevoked):

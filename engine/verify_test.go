@@ -123,7 +123,7 @@ func TestAProvenanceThatDoesNotCountSaysWhy(t *testing.T) {
 		provenance, file, refused string
 	}{
 		"another key": {
-			other, good, signedFile, fmt.Sprintf("the key %016X, which is none of the given ones", signer.PrimaryKey.KeyId),
+			other, good, signedFile, fmt.Sprintf("the key %X, which is not trusted here", signer.PrimaryKey.Fingerprint),
 		},
 		"nobody":          {signer, "files:\n  webapp-1.0.0.tgz: sha256:00\n", signedFile, "nobody has signed its provenance"},
 		"nothing":         {signer, "", signedFile, "nobody has signed its provenance"},
@@ -137,6 +137,30 @@ func TestAProvenanceThatDoesNotCountSaysWhy(t *testing.T) {
 			Keys: armored(t, one.by, openpgp.PublicKeyType),
 		})
 		if err == nil || !strings.Contains(err.Error(), one.refused) || classify(err) != signatureError {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestWhatIsNotFetchedIsJudgedByTheDigestThatIsKnownOfIt(t *testing.T) {
+	signer, other := pgpKey(t, "signer", nil), pgpKey(t, "other", nil)
+	good, digest := provenanceOf(t, signer, signedChart), fmt.Sprintf("%x", sha256.Sum256(signedChart))
+	for name, one := range map[string]struct {
+		by                          *openpgp.Entity
+		provenance, digest, refused string
+	}{
+		"its digest":      {signer, good, digest, ""},
+		"no known digest": {signer, good, "", ""},
+		"another archive": {signer, good, fmt.Sprintf("%x", sha256.Sum256([]byte("other"))), "of another archive"},
+		"another key":     {other, good, digest, "which is not trusted here"},
+		"another text":    {signer, strings.Replace(good, "name: webapp", "name: webapq", 1), digest, "does not count"},
+		"nobody":          {signer, "files:\n  webapp-1.0.0.tgz: sha256:" + digest, digest, "nobody has signed its provenance"},
+	} {
+		_, err := verifyProvenance(&verifyProvenanceRequest{
+			Unfetched: true, Digest: one.digest, FileName: signedFile, Provenance: one.provenance,
+			Keys: armored(t, one.by, openpgp.PublicKeyType),
+		})
+		if one.refused == "" && err != nil || one.refused != "" && (err == nil || !strings.Contains(err.Error(), one.refused)) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -179,6 +179,8 @@ MEANINGS = {
     "slot_failed": "A slot of the worker ended in an error of Pilothouse and starts again. Report it.",
     "push_not_noted": "A push to a registry failed, and that could not be written down completely; `exception` has the cause.",
     "source_not_synchronised": "A source could not be synchronised, or none could be looked for; tried again.",
+    "signature_not_told": "A source does not tell what signs a newer version of a chart, which is not offered until it does.",
+    "signatures_not_told": "A source did not tell who signed newer versions of its charts; the next synchronisation asks again.",
     "refused_version_changed": "What signs a refused version of a chart is another by now: it is offered again.",
     "refused_version_unread": "A source does not tell what signs a refused version of a chart, which stays refused.",
     "tags_not_compared": "A registry does not tell what lies under the tags of pulled charts; asked again with the next synchronisation.",

@@ -24,6 +24,8 @@ type release struct {
 	Update           string  `json:"update_available"`
 	UpdateDeprecated bool    `json:"update_deprecated"`
 	UpdateRefused    string  `json:"update_refused"`
+	UpdateUnchecked  string  `json:"update_unchecked"`
+	SourceProblem    string  `json:"source_problem"`
 	Source           *string `json:"source"`
 	SourceURL        *string `json:"source_url"`
 	// empty if the source is there
@@ -43,10 +45,12 @@ type release struct {
 		OfRevision  bool    `json:"of_revision"`
 		Trusted     bool    `json:"trusted"`
 	} `json:"verification"`
-	Manager   *string   `json:"manager"`
-	Operation *struct{} `json:"operation"`
-	Problem   *string   `json:"problem"`
-	Notes     *string   `json:"notes"`
+	// nobody is known to have signed the chart, and the project takes verified ones only
+	Unverified bool      `json:"verification_missing"`
+	Manager    *string   `json:"manager"`
+	Operation  *struct{} `json:"operation"`
+	Problem    *string   `json:"problem"`
+	Notes      *string   `json:"notes"`
 }
 
 const (
@@ -224,7 +228,7 @@ func (found release) isUnusual() bool {
 	case "uninstalled", "pending-install", "pending-upgrade", "pending-rollback", "uninstalling":
 		return true
 	}
-	return found.Operation != nil
+	return found.Operation != nil || found.UpdateUnchecked != "" || found.SourceProblem != ""
 }
 
 // describe writes what src/pilothouse/cli/commands/status.py prints.
@@ -274,6 +278,8 @@ func (found release) describe(out *bytes.Buffer) error {
 			end = ", which is not trusted any more"
 		}
 		text.line("VERIFIED: %s, signed by %s (%s)"+end, verified.Kind, who, verified.Fingerprint)
+	} else if found.Unverified {
+		text.line("VERIFIED: no, nobody is known to have signed the chart; this project takes verified charts only", nil)
 	}
 	text.line("DESCRIPTION: %s", found.Description)
 	if changed := found.ChangedBy; changed != nil {

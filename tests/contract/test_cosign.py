@@ -82,11 +82,13 @@ def test_what_cosign_signs_is_installed_and_nothing_else(
         shown = release.get()["verification"]
         assert (shown["kind"], shown["fingerprint"], shown["trusted"]) == ("cosign", own.fingerprint, True)
         assert (shown["signed_digest"], shown["signing_key"]) == (digest, own.fingerprint)
+        assert project.send("POST", f"/api/v1/sources/{source}/sync").status_code == 200
+        assert (release.get()["update_available"], release.get()["update_refused"]) == ("1.2.0", "4.0.0")
         for version in ("1.1.0", "1.2.0"):
             release.ended(put(version))
             assert release.get()["verification"]["fingerprint"] == own.fingerprint
         for version, text in {
-            "2.0.0": "it is signed with other keys than the given ones",
+            "2.0.0": "it is signed, but with no key that is trusted here",
             "3.0.0": "source 'signed' has no signature by cosign of it (manifest sha256:",
             "4.0.0": "source 'signed' has no signature by cosign of it (manifest sha256:",
         }.items():
@@ -231,7 +233,12 @@ ANSWERS: dict[str, tuple[Reply, list[bytes], tuple[int, str], str]] = {
         NOTHING,
     ),
     "something else": (listed(OTHERS, kind="application/spdx+json"), [OTHERS, bundle()], INVALID, NOTHING),
-    "by another key": (listed(OTHERS), [OTHERS, bundle()], INVALID, "it is signed with other keys than the given ones"),
+    "by another key": (
+        listed(OTHERS),
+        [OTHERS, bundle()],
+        INVALID,
+        "it is signed, but with no key that is trusted here",
+    ),
     "malformed": (
         listed(artifact(part(BUNDLE, MALFORMED))),
         [artifact(part(BUNDLE, MALFORMED)), MALFORMED],

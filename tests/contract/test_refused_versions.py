@@ -10,7 +10,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.support.chart_sources import Repository, added, repository
+from pilothouse.cli.commands.list import time_of
+from tests.support.chart_sources import Reply, Repository, Request, added, repository
 from tests.support.charts import config_map_chart
 from tests.support.own_releases import OwnRelease
 from tests.support.releases import HelmCommand
@@ -57,6 +58,15 @@ class Offering:
         refused = [one["version"] for one in self.call("GET", "/charts/webapp") if "is not verified" in one["refused"]]
         return self.release.get()["update_available"], refused
 
+    def reasons(self) -> dict[str, str]:
+        return {one["version"]: one["refused"] for one in self.call("GET", "/charts/webapp")}
+
+    def looks(self) -> list[str]:
+        """Return what was asked for beside the index, and forget it."""
+        asked = [path.lstrip("/") for path in self.repo.paths if path != "/index.yaml"]
+        self.repo.requests.clear()
+        return asked
+
     def refused(self, version: str) -> str:
         chart = {"source": self.name, "name": "webapp", "version": version}
         answer = self.release.send("PUT", "", {"chart": chart})
@@ -81,7 +91,7 @@ def offering(
 
 def test_a_refused_version_is_no_update_until_it_is_signed_or_other_keys_count(offering: Offering):
     offering.offer("1.1.0", OTHER)
-    assert offering.offered(sync=True) == ("1.1.0", [])
+    assert offering.offered(sync=True) == ("", ["1.1.0"])
     told = offering.refused("^1")
     assert "chart webapp 1.1.0 is not verified" in told
     assert "it is the newest that fits '^1', and none is taken in its place" in told
@@ -90,11 +100,9 @@ def test_a_refused_version_is_no_update_until_it_is_signed_or_other_keys_count(o
     assert offering.offered(sync=True) == ("", ["1.1.0"])
 
     both = {"kind": "pgp", "keys": SIGNER.public + OTHER.public}
-    for keys in (both, BY_SIGNER):
-        offering.call("PATCH", "", {"verification": keys})
-        assert offering.offered() == ("1.1.0", [])
-
-    offering.refused("1.1.0")
+    offering.call("PATCH", "", {"verification": both})
+    assert offering.offered() == ("1.1.0", [])
+    offering.call("PATCH", "", {"verification": BY_SIGNER})
     assert offering.offered() == ("", ["1.1.0"])
     offering.offer("1.1.0", SIGNER)
     offering.call("GET", "/charts/webapp/1.1.0")
@@ -110,13 +118,12 @@ def test_what_signs_a_refused_version_is_looked_at_with_each_synchronisation(off
     offering.call("POST", "/sync")
     offering.refused("1.1.0")
     assert offering.offered(sync=True) == ("", ["1.1.0"])
-    offering.offer("1.1.0", OTHER)  # signed anew; by whom is found out when it is asked for
-    assert offering.offered(sync=True) == ("1.1.0", [])
-    offering.refused("1.1.0")
-    del offering.repo.files["1.1.0.tgz.prov"]
-    assert offering.offered(sync=True) == ("1.1.0", [])
-    assert "has no provenance file" in offering.refused("1.1.0")
+    offering.offer("1.1.0", OTHER)  # signed anew
     assert offering.offered(sync=True) == ("", ["1.1.0"])
+    del offering.repo.files["1.1.0.tgz.prov"]
+    assert offering.offered(sync=True) == ("", ["1.1.0"])
+    assert "has no provenance file" in offering.reasons()["1.1.0"]
+    assert "has no provenance file" in offering.refused("1.1.0")
     offering.offer("1.1.0", SIGNER)
     assert offering.offered(sync=True) == ("1.1.0", [])
 
@@ -127,8 +134,80 @@ def test_nothing_is_kept_of_a_refused_version_that_is_not_listed_any_more(offeri
     offering.refused("1.1.0")
     offering.show("1.0.0")
     assert offering.offered(sync=True) == ("", [])
-    offering.show("1.0.0", "1.1.0")
+    offering.offer("1.1.0", SIGNER)
     assert offering.offered(sync=True) == ("1.1.0", [])
+
+
+def test_what_nobody_has_signed_hides_no_update_before_anybody_asks_for_it(offering: Offering):
+    offering.offer("1.1.0", SIGNER)
+    for version in ("1.2.0", "1.3.0"):
+        offering.offer(version, SIGNER)
+        del offering.repo.files[f"{version}.tgz.prov"]
+    offering.offer("1.4.0", OTHER)
+    offering.looks()
+    assert offering.offered(sync=True) == ("1.1.0", ["1.4.0", "1.3.0", "1.2.0"])
+    assert offering.looks() == [f"{version}.tgz.prov" for version in ("1.4.0", "1.3.0", "1.2.0", "1.1.0")]
+    assert "has no provenance file (.prov) of it" in offering.reasons()["1.3.0"]
+    assert OTHER.fingerprint in offering.reasons()["1.4.0"]
+    assert offering.release.get()["update_refused"] == "1.4.0"
+    offering.offer("1.3.0", SIGNER)
+    assert offering.offered(sync=True) == ("1.3.0", ["1.4.0", "1.2.0"])
+
+
+def test_what_could_not_be_looked_at_is_told_as_not_checked_and_hides_nothing(offering: Offering):
+    server, place = offering.release.server, ("-n", offering.release.namespace, "--cluster")
+    offering.offer("1.1.0", SIGNER)
+    offering.offer("1.2.0", SIGNER)
+
+    def answers(request: Request) -> Reply:
+        if request.path == "/1.2.0.tgz.prov":
+            return Reply(status=403)
+        offering.repo.answers = None
+        try:
+            return offering.repo.reply(request)
+        finally:
+            offering.repo.answers = answers
+
+    offering.repo.answers = answers
+    assert offering.offered(sync=True) == ("1.1.0", [])
+    assert offering.release.get()["update_unchecked"] == "1.2.0"
+    shown = server.command("status", "web", *place, server.cluster_id).stdout
+    assert f"UPDATE AVAILABLE: 1.1.0, of source {offering.name}\n" in shown
+    assert f"UPDATE NOT CHECKED: 1.2.0, of source {offering.name}: whether it is signed is not known yet\n" in shown
+    assert f"pilothouse source sync {offering.name}" in shown
+    offering.repo.answers = None
+    assert offering.offered(sync=True) == ("1.2.0", [])
+    assert offering.release.get()["update_unchecked"] == ""
+
+
+def test_only_the_newest_versions_of_charts_with_releases_are_looked_at(offering: Offering):
+    for minor in range(1, 8):
+        offering.offer(f"1.{minor}.0", SIGNER)
+        del offering.repo.files[f"1.{minor}.0.tgz.prov"]
+    entries = json.loads(offering.repo.files["index.yaml"])
+    other = {"apiVersion": "v2", "name": "other", "version": "2.0.0", "urls": ["other.tgz"]}
+    entries["entries"]["other"] = [other, {**other, "version": "1.0.0"}]
+    offering.repo.files["index.yaml"] = json.dumps(entries).encode()
+    offering.looks()
+    assert offering.offered(sync=True) == ("", [f"1.{minor}.0" for minor in range(7, 2, -1)])
+    assert offering.looks() == [f"1.{minor}.0.tgz.prov" for minor in range(7, 2, -1)]
+    assert offering.release.get()["update_unchecked"] == "1.2.0"
+    assert offering.offered(sync=True) == ("", [f"1.{minor}.0" for minor in range(7, 0, -1)])
+    assert offering.release.get()["update_unchecked"] == ""
+
+
+def test_an_install_of_an_older_version_is_told_its_signed_update_at_once(
+    server: RunningServer, namespace: str, helm_cli: HelmCommand, kubernetes: RunningCluster
+):
+    with repository() as repo:
+        offering = Offering(OwnRelease(server, namespace, "web", helm_cli), repo, kubernetes)
+        for version, key in (("1.0.0", SIGNER), ("1.1.0", SIGNER), ("1.2.0", OTHER)):
+            offering.offer(version, key)
+        body = {"name": offering.name, "kind": "http", "url": repo.url, "ca": repo.ca, "sync_seconds": 0}
+        with added(server, {**body, "verification": BY_SIGNER}):
+            chart = {"source": offering.name, "name": "webapp", "version": "1.0.0"}
+            offering.release.ended(offering.release.send("PUT", "", {"chart": chart}))
+            assert offering.offered() == ("1.1.0", ["1.2.0"])
 
 
 def test_what_is_refused_is_told_by_the_commands(offering: Offering):
@@ -144,6 +223,25 @@ def test_what_is_refused_is_told_by_the_commands(offering: Offering):
     offering.offer("1.2.0", SIGNER)
     assert offering.offered(sync=True) == ("1.2.0", ["1.1.0"])
     assert offering.release.get()["update_refused"] == "", "what is newer than it is offered"
+
+
+def test_a_release_tells_that_its_source_fails_and_since_when(offering: Offering):
+    server, place = offering.release.server, ("-n", offering.release.namespace, "--cluster")
+    assert offering.release.get()["source_problem"] == ""
+    offering.repo.answers = lambda _: Reply(status=503)
+    path = f"/api/v1/sources/{offering.name}"
+    assert server.send("POST", f"{path}/sync").status_code == 502
+    source, shown = server.send("GET", path).json(), offering.release.get()
+    assert shown["source_problem"] == source["problem"] != ""
+    for moment in ("failed_at", "synced_at"):
+        assert shown[f"source_{moment}"][:19] == source[moment][:19]
+    told = server.command("status", "web", *place, server.cluster_id).stdout
+    at = time_of(source["failed_at"])
+    assert f"SOURCE FAILING: {offering.name} could not be synchronised at {at}: {source['problem']}\n" in told
+    assert f"  updates are as of its last synchronisation, {time_of(source['synced_at'])}\n" in told
+    offering.repo.answers = None
+    offering.call("POST", "/sync")
+    assert "SOURCE FAILING" not in server.command("status", "web", *place, server.cluster_id).stdout
 
 
 def test_a_plan_tells_that_the_signature_of_its_chart_counts_no_more(offering: Offering):
@@ -193,8 +291,15 @@ def test_what_the_project_would_refuse_is_no_update(
             offering.offer("1.1.0", SIGNER)
             offering.call("POST", "/sync")
             assert told() == offered
+            unverified = (
+                "VERIFIED: no, nobody is known to have signed the chart; this project takes verified charts only\n"
+            )
+            shown = ("status", "web", "-n", namespace, "--cluster", project.cluster_id)
+            assert "VERIFIED" not in project.command(*shown).stdout
             trust(verified_only=True)
             assert told() == refused
+            assert unverified in project.command(*shown).stdout
+            assert release.get()["verification_missing"]
             answer = release.send("PUT", "", {"chart": chart})
             assert_error(answer, 403, "CCE.01403001", "is not verified by a key that this project trusts")
             offering.call("POST", "/sync")

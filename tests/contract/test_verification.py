@@ -154,7 +154,7 @@ def test_a_chart_that_does_not_verify_is_refused_says_why_and_is_not_stored(
     late_archive, late = signed(helm, config_map_chart("webapp", "1.0.0", text="late"), expired)
     for key, (served, with_it), text in [
         (other, (archive, provenance), "its provenance is signed with the key"),
-        (other, (archive, provenance), f"{SIGNER.fingerprint[-16:]}, which is none of the given ones"),
+        (other, (archive, provenance), f"{SIGNER.fingerprint}, which is not trusted here"),
         (SIGNER, (archive, None), "has no provenance file (.prov) of it"),
         (SIGNER, (archive, "files: {}\n"), "nobody has signed its provenance"),
         (SIGNER, (config_map_chart("webapp", "1.0.0", text="x"), provenance), "sha256 sum does not match for webapp-1"),
@@ -325,7 +325,7 @@ def test_a_chart_of_a_registry_is_verified_by_cosign_s_signature_of_its_manifest
             assert f"VERIFIED: cosign, signed by the key ({key.fingerprint})\n" in status.stdout
             for version, text in {
                 "2.0.0": "source 'cosigned' has no signature by cosign of it (manifest sha256:",
-                "3.0.0": "it is signed with other keys than the given ones",
+                "3.0.0": "it is signed, but with no key that is trusted here",
                 "4.0.0": f"its signature is of another manifest, {digest}, and not of sha256:",
             }.items():
                 answer = put(version)
@@ -365,7 +365,7 @@ def test_an_upload_is_judged_by_its_provenance(project: RunningServer, helm: Pat
     trust(project, verified_only=False, keys=SIGNER.public)
     other_archive, other = signed(helm, config_map_chart("webapp", "2.0.0"), pgp_key("other"))
     cases: list[tuple[bytes, str, str | None]] = [
-        (other_archive, other, "which is none of the given ones"),
+        (other_archive, other, "which is not trusted here"),
         (other_archive, provenance, "does not contain a SHA for a file named"),
         (config_map_chart("webapp", "1.0.0", text="x"), provenance, "sha256 sum does not match"),
         (other_archive, "", None),

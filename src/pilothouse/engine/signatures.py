@@ -39,12 +39,17 @@ class FoundSignature:
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyProvenanceRequest(Request[FoundSignature]):
-    """Verify the provenance of an archive with armored public keys, as ``helm verify`` does."""
+    """Verify the provenance of an archive with armored public keys, as ``helm verify`` does.
+
+    ``unfetched``: the archive is not there, and only its digest, in hex, may be known.
+    """
 
     action = "verify_provenance"
     outcome_type = FoundSignature
 
     chart: Body = field(repr=False)
+    unfetched: bool = False
+    digest: str = ""
     file_name: str
     provenance: str = field(repr=False)
     keys: str = field(repr=False)

@@ -14,6 +14,7 @@ import orjson
 from sqlalchemy import ColumnElement, TextClause, select, text
 
 from pilothouse.store.database import Transaction
+from pilothouse.store.signed_versions import IS_SIGNED
 from pilothouse.store.tables import cluster_watches, release_revisions
 
 #: So long it is not looked whether something is made still from a chart whose source was removed.
@@ -24,15 +25,21 @@ _CHECK_SECONDS: Final = 24 * 3600.0
 class ChartOrigin:
     """The source of a chart by its name, and the newest version that it has; empty if it is no newer one.
 
-    ``refused_version``: a newer one still, if it was refused, or would be. ``removed_at``: when the source was removed,
-    of which no version is known then.
+    ``refused_version``: a newer one still, if it was refused, or would be. ``unchecked_version``: a newer one still of
+    which it is not known yet whether a key of the source has signed it. ``problem``: why the source could not be
+    synchronised last, and ``failed_at`` when. ``removed_at``: when the source was removed, of which no version is known
+    then.
     """
 
     source: str = ""
     newer_version: str = ""
     newer_deprecated: bool = False
     refused_version: str = ""
+    unchecked_version: str = ""
     url: str = ""
+    problem: str = ""
+    failed_at: datetime | None = None
+    synced_at: datetime | None = None
     removed_at: datetime | None = None
 
 
@@ -161,8 +168,9 @@ _UNVERIFIED = """(
 def _renewing(which: str) -> TextClause:
     """Build the statement: the newest stable one, as Helm takes it, whether it is deprecated or not.
 
-    One that was refused, or would be, hides none before it. The newest is the same for all that is older, so it is
-    looked for once for each chart, and not for each version that was pulled.
+    One that was refused, or would be, hides none before it, nor does one that is not known to be signed, where keys are
+    to. The newest is the same for all that is older, so it is looked for once for each chart, and not for each version
+    that was pulled.
     """
     return text(f"""
 WITH pulled AS MATERIALIZED (
@@ -177,7 +185,7 @@ WITH pulled AS MATERIALIZED (
       AND right(v.order_key, 1) = '~' AND NOT EXISTS (
         SELECT FROM refused_versions r
         WHERE (r.source_id, r.name, r.version, r.digest) = (v.source_id, v.name, v.version, v.digest)
-      ) AND NOT {_UNVERIFIED}
+      ) AND NOT {_UNVERIFIED} AND {IS_SIGNED}
     ORDER BY v.order_key DESC, v.version LIMIT 1
   ) newest ON true
 ), renewed AS (
@@ -193,8 +201,8 @@ WHERE o.chart_id = renewed.chart_id AND (o.newer_version, o.newer_deprecated) <>
 _RENEW = _renewing("known.source_id = :of_source AND (:of_name = '' OR known.name = :of_name)")
 _RENEW_ALL = _renewing("s.project_id = :of_project")
 _FIND = text(f"""
-SELECT s.name, o.newer_version, o.newer_deprecated, coalesce(newest.version, ''), s.url,
-  CAST(NULL AS timestamptz) AS removed_at
+SELECT s.name, o.newer_version, o.newer_deprecated, coalesce(newest.version, ''), coalesce(unchecked.version, ''),
+  s.url, s.problem, s.failed_at, s.synced_at, CAST(NULL AS timestamptz) AS removed_at
 FROM chart_origins o JOIN chart_sources s ON s.id = o.source_id
 LEFT JOIN LATERAL (
   SELECT v.version, r.reason IS NOT NULL OR {_UNVERIFIED} AS refused FROM source_versions v
@@ -204,9 +212,18 @@ LEFT JOIN LATERAL (
     AND right(v.order_key, 1) = '~'
   ORDER BY v.order_key DESC, v.version LIMIT 1
 ) newest ON newest.refused
+LEFT JOIN LATERAL (
+  SELECT v.version, {IS_SIGNED} AS signed FROM source_versions v
+  WHERE v.source_id = o.source_id AND v.name = o.name AND v.order_key > o.order_key AND NOT v.is_gone
+    AND right(v.order_key, 1) = '~' AND NOT EXISTS (
+      SELECT FROM refused_versions r
+      WHERE (r.source_id, r.name, r.version, r.digest) = (v.source_id, v.name, v.version, v.digest)
+    )
+  ORDER BY v.order_key DESC, v.version LIMIT 1
+) unchecked ON NOT unchecked.signed
 WHERE o.chart_id = :of_chart AND s.project_id = :of_project
 UNION ALL
-SELECT source, '', false, '', url, removed_at FROM removed_origins
+SELECT source, '', false, '', '', url, '', NULL, NULL, removed_at FROM removed_origins
 WHERE chart_id = :of_chart AND project_id = :of_project
 """)  # noqa: S608  # the condition that is put in is our own
 _FIND_SOURCES = text("""

@@ -365,6 +365,17 @@ refused_versions = Table(
     _now("refused_at"),
 )
 
+#: What a source with keys was found to have signed by one of them, before it is pulled: that may be offered.
+signed_versions = Table(
+    "signed_versions",
+    metadata,
+    Column("source_id", Text, ForeignKey("chart_sources.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    _text("digest", "as the source listed it then; empty: it listed none"),
+    _now("looked_at"),
+)
+
 chart_archives = Table(
     "chart_archives",
     metadata,

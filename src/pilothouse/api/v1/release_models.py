@@ -338,8 +338,12 @@ class ReleaseDetailView(View):
     last look, periodic or with `diff?to=live`; null if there was none. `source`, `source_removed_at`,
     `update_available`, `update_deprecated`: as in lists. `source_url`: its address, or that which it had.
     `update_refused`: the newest version there, if it is newer still and was refused,
-    as no key of the source signed it, or would be, as the project takes verified charts only. `chart_digest`: SHA-256
+    as no key of the source signed it, or would be, as the project takes verified charts only. `update_unchecked`: a
+    newer version still of a source with keys, of which it is not known yet whether one of them has signed it.
+    `source_problem`: why the source could not be synchronised last, `source_failed_at` when; updates are those that it
+    had before, as of `source_synced_at`. `chart_digest`: SHA-256
     of the archive that it was made from, `verification`: who signed that; empty and null if it is not known.
+    `verification_missing`: null is too little, as the project takes verified charts only; what runs stays as it is.
     `chart_deprecated`: the chart says that it is not maintained any more; false too while its revision cannot be read.
     """
 
@@ -366,10 +370,15 @@ class ReleaseDetailView(View):
     source: str
     source_url: str
     source_removed_at: Milliseconds | None
+    source_problem: str
+    source_failed_at: Milliseconds | None
+    source_synced_at: Milliseconds | None
     chart_digest: str
     update_available: str
     update_deprecated: bool
     update_refused: str
+    update_unchecked: str
     verification: VerificationView | None
+    verification_missing: bool
     age_seconds: Age | None
     problem: str

@@ -131,6 +131,10 @@ async def show_release(reading: OfReading, details: DetailsService, revision: Re
         "update_available": origin.newer_version,
         "update_deprecated": origin.newer_deprecated,
         "update_refused": origin.refused_version,
+        "update_unchecked": origin.unchecked_version,
+        "source_problem": origin.problem,
+        "source_failed_at": origin.failed_at,
+        "source_synced_at": origin.synced_at,
     }
     return {**vars(detail.release), **vars(detail), **updates, "operation": detail.underway}
 

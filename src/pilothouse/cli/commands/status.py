@@ -116,7 +116,7 @@ def source_of(found: dict[str, Any]) -> str:
     return f"{found['source']} ({found['source_url']}), removed {time_of(removed_at)}"
 
 
-def _chart_lines(found: dict[str, Any]) -> Iterator[str]:
+def _chart_lines(context: typer.Context, found: dict[str, Any]) -> Iterator[str]:
     yield f"CHART: {chart_of(found)}"
     if found.get("chart_deprecated"):
         yield DEPRECATED
@@ -130,8 +130,25 @@ def _chart_lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"UPDATE AVAILABLE: {update_of(found)}, of source {found['source']}"
     if refused := found.get("update_refused"):
         yield f"UPDATE REFUSED: {refused}, of source {found['source']}, is not signed by a trusted key"
+    if unchecked := found.get("update_unchecked"):
+        yield f"UPDATE NOT CHECKED: {unchecked}, of source {found['source']}: whether it is signed is not known yet"
+        yield f"  look at it with: {typed(context, 'source', 'sync', found['source'])}"
+    yield from _source_problem_lines(context, found)
     if verified := found.get("verification"):
         yield f"VERIFIED: {signer_of(verified)}"
+    elif found.get("verification_missing"):
+        yield "VERIFIED: no, nobody is known to have signed the chart; this project takes verified charts only"
+
+
+def _source_problem_lines(context: typer.Context, found: dict[str, Any]) -> Iterator[str]:
+    if not found.get("source_problem"):
+        return
+    failed, synced = found.get("source_failed_at"), found.get("source_synced_at")
+    since = f" at {time_of(failed)}" if failed else ""
+    yield f"SOURCE FAILING: {found['source']} could not be synchronised{since}: {found['source_problem']}"
+    if synced:
+        yield f"  updates are as of its last synchronisation, {time_of(synced)}"
+    yield f"  try it now with: {typed(context, 'source', 'sync', found['source'])}"
 
 
 def _progress_lines(context: typer.Context, found: dict[str, Any], *, newest: bool) -> Iterator[str]:
@@ -155,7 +172,7 @@ def status_lines(context: typer.Context, found: dict[str, Any], *, newest: bool 
     yield f"NAMESPACE: {found['namespace']}"
     yield f"STATUS: {found['status']}"
     yield f"REVISION: {found['revision'] or '(none)'}"
-    yield from _chart_lines(found)
+    yield from _chart_lines(context, found)
     yield f"DESCRIPTION: {found['description']}"
     if not found["revision"]:
         yield "NOT INSTALLED: the installation failed and left nothing in the cluster"

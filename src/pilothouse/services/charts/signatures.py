@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, Protocol
 
-from pilothouse.chart_archive.charts import ChartArchive
 from pilothouse.engine.pool import EnginePool
 from pilothouse.engine.request import OutcomeT, Request
 from pilothouse.engine.signatures import (
@@ -40,6 +39,22 @@ class TrustedKeys:
     unusable: Sequence[str] = ()
 
 
+class SignedChart(Protocol):
+    """A chart whose signature is judged: its archive's digest in hex is empty if nobody tells it."""
+
+    @property
+    def name(self) -> str:
+        """Return the chart's name."""
+
+    @property
+    def version(self) -> str:
+        """Return its version."""
+
+    @property
+    def digest(self) -> str:
+        """Return the SHA-256 of its archive in hex."""
+
+
 class Signatures:
     """Read public keys, and verify what they signed."""
 
@@ -66,8 +81,8 @@ class Signatures:
 
     async def verify_provenance(
         self,
-        archive: BinaryIO,
-        chart: ChartArchive,
+        archive: BinaryIO | None,
+        chart: SignedChart,
         provenance: str,
         *,
         keys: str,
@@ -75,9 +90,17 @@ class Signatures:
         source: str = "",
         was: str = "stored",
     ) -> NewVerification:
-        """Return who signed the archive by its provenance; raise InvalidChart if none of the keys did, or Busy."""
+        """Return who signed the archive by its provenance; raise InvalidChart if none of the keys did, or Busy.
+
+        One that is not there is judged by its digest.
+        """
         request = VerifyProvenanceRequest(
-            chart=archive, file_name=f"{chart.name}-{chart.version}.tgz", provenance=provenance, keys=keys
+            chart=archive if archive is not None else b"",
+            unfetched=archive is None,
+            digest=chart.digest,
+            file_name=f"{chart.name}-{chart.version}.tgz",
+            provenance=provenance,
+            keys=keys,
         )
         found = await self._verify(request, chart, project_id=project_id, was=was)
         return NewVerification(
@@ -93,19 +116,20 @@ class Signatures:
 
     async def verify_manifest(
         self,
-        chart: ChartArchive,
+        chart: SignedChart,
         signed: CosignSignatures,
         *,
         digest: str,
         keys: str,
         project_id: str,
         source: str,
+        was: str = "stored",
     ) -> NewVerification:
         """Return which key signed the manifest with that digest, by cosign; raise InvalidChart if none did, or Busy."""
         request = VerifySignaturesRequest(
             digest=digest, signatures=signed.signatures, bundles=signed.bundles, keys=keys
         )
-        found = await self._verify(request, chart, project_id=project_id)
+        found = await self._verify(request, chart, project_id=project_id, was=was)
         return NewVerification(
             kind="cosign",
             fingerprint=found.fingerprint,
@@ -118,7 +142,7 @@ class Signatures:
         )
 
     async def _verify(
-        self, request: Request[FoundSignature], chart: ChartArchive, *, project_id: str, was: str = "stored"
+        self, request: Request[FoundSignature], chart: SignedChart, *, project_id: str, was: str = "stored"
     ) -> FoundSignature:
         try:
             return await self._ask(request, project_id=project_id)
@@ -140,6 +164,6 @@ class NotVerified(InvalidChart):
     """A chart is not signed by a trusted key."""
 
 
-def not_verified(chart: ChartArchive, reason: str, *, was: str = "stored") -> NotVerified:
+def not_verified(chart: SignedChart, reason: str, *, was: str = "stored") -> NotVerified:
     """Return the error for a chart whose signature does not count; ``was``: what was not done with it."""
     return NotVerified(f"chart {chart.name} {chart.version} is not verified, and was not {was}: {reason}")

@@ -61,7 +61,8 @@ class ReleaseDetail:
     labels could not be read; empty if they were. ``origin``: of the chart, for callers who may see sources.
     ``verification``: who signed the chart, None if nobody is known to. ``chart_id``: what it was made from, empty if
     that is not known. ``chart_digest``: of its archive, likewise. ``chart_deprecated``: the chart itself says that
-    nobody maintains it.
+    nobody maintains it. ``verification_missing``: nobody is known to have signed the chart, and the project takes
+    verified charts only.
     """
 
     release: Release
@@ -79,6 +80,7 @@ class ReleaseDetail:
     chart_id: str = ""
     chart_digest: str = ""
     chart_deprecated: bool = False
+    verification_missing: bool = False
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,9 @@ class ReleaseDetails:
                 verified = await verifications.find(connection, project_id=caller.project_id, digest=digest)
             if chart_id and caller.may("cce:source:get"):
                 origin = await find_origin(connection, chart_id, project_id=caller.project_id)
+            is_missing = (
+                verified is None and (await verifications.find_trust(connection, caller.project_id)).verified_only
+            )
         return ReleaseDetail(
             release=replace(release, age_seconds=found.freshness.age_seconds),
             app_version=row.app_version if row is not None else "",
@@ -171,6 +176,7 @@ class ReleaseDetails:
             verification=verified if caller.may("cce:source:get") else without_source(verified),
             chart_id=chart_id,
             chart_digest=digest,
+            verification_missing=is_missing,
         )
 
     def _release(

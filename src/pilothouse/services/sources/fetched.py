@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Final
 
 import structlog
@@ -37,11 +37,12 @@ class Version:
 class Signed:
     """What signs a chart, as far as its source verifies it; empty: nothing.
 
-    ``manifest``: the digest of its manifest in a registry.
+    ``manifest``: the digest of its manifest in a registry, ``archive`` that of the chart in it, in hex.
     """
 
     provenance: str = ""
     manifest: str = ""
+    archive: str = ""
     signatures: CosignSignatures = field(default_factory=CosignSignatures)
 
     @property
@@ -159,9 +160,10 @@ async def _signed_beside(fetch: Fetch, row: SourceRow, url: str) -> Signed:
 
 
 async def _signed_in_registry(repository: Repository, row: SourceRow, manifest: Manifest) -> Signed:
+    found = Signed(manifest=manifest.digest, archive=bare(manifest.chart.digest))
     if row.verification == "pgp" and manifest.provenance is not None:
         text = await repository.read_layer(manifest.provenance, most_bytes=MOST_BYTES)
-        return Signed(provenance=text.decode("utf-8", "replace"), manifest=manifest.digest)
+        return replace(found, provenance=text.decode("utf-8", "replace"))
     if row.verification == "cosign":
-        return Signed(manifest=manifest.digest, signatures=await fetch_signatures(repository, manifest.digest))
-    return Signed(manifest=manifest.digest)
+        return replace(found, signatures=await fetch_signatures(repository, manifest.digest))
+    return found

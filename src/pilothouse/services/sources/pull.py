@@ -15,12 +15,21 @@ from pilothouse.chart_sources.registry import CHART_NAME
 from pilothouse.errors import InvalidSource, NotFound, SourceUnavailable, TransactionConflict
 from pilothouse.services.charts.archives import chart_content
 from pilothouse.services.charts.checks import ChartChecks
-from pilothouse.services.charts.signatures import NotVerified, Signatures, not_verified
+from pilothouse.services.charts.signatures import NotVerified, Signatures
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.sources.fetched import Signed, Version, bare, fetch_chart, is_unchanged
+from pilothouse.services.sources.signed import judge
 from pilothouse.services.sources.sync import SourceSync
 from pilothouse.settings import SourceSettings
-from pilothouse.store import archives, chart_origins, charts, refused_versions, source_charts, verifications
+from pilothouse.store import (
+    archives,
+    chart_origins,
+    charts,
+    refused_versions,
+    signed_versions,
+    source_charts,
+    verifications,
+)
 from pilothouse.store import sources as store
 from pilothouse.store.charts import ChartRow
 from pilothouse.store.database import Database, Transaction
@@ -118,7 +127,9 @@ class ChartPulls:
                 counts = found is not None and await source_charts.is_signed(connection, row, digest=found.digest)
             if found is not None and counts:
                 return found
-        return await self._pull(row, wanted)
+        pulled = await self._pull(row, wanted)
+        await self._sync.look(row, name=pulled.name)  # a release of it will be told at once what is newer
+        return pulled
 
     async def _choose_version(self, row: SourceRow, name: str, wanted: str) -> _Wanted:
         async with self._database.autocommit() as connection:
@@ -172,7 +183,7 @@ class ChartPulls:
                     "an archive must hold the name and version under which it is listed"
                 )
             try:
-                verified = await self._verify(row, chart, signed, file)
+                verified = await judge(self._signatures, row, chart, signed, archive=file)
             except NotVerified as error:
                 await self._note_refused(row, wanted, str(error), signed.evidence)
                 raise NotVerified(f"{error}{_as_chosen(wanted)}") from error
@@ -210,36 +221,8 @@ class ChartPulls:
                 if wanted.known is None:
                     await self._note_version(tx, row, wanted, keys)
                 await refused_versions.note(tx, row.id, **found, reason=reason, evidence=evidence)
+                await signed_versions.forget(tx, row.id, name=wanted.name, version=wanted.version)
                 await chart_origins.renew(tx, row.id, name=wanted.name)
-
-    async def _verify(
-        self, row: SourceRow, chart: ChartArchive, signed: Signed, file: BinaryIO
-    ) -> NewVerification | None:
-        """Return who signed the chart; None if the source verifies none. Raises InvalidChart if nobody trusted did."""
-        if row.verification == "none":
-            return None
-        if row.verification == "cosign":
-            if not signed.signatures:
-                why = f"manifest {signed.manifest}" if signed.manifest else "signatures are in registries only"
-                raise not_verified(chart, f"source {row.name!r} has no signature by cosign of it ({why})")
-            return await self._signatures.verify_manifest(
-                chart,
-                signed.signatures,
-                digest=signed.manifest,
-                keys=row.verification_keys,
-                project_id=row.project_id,
-                source=row.name,
-            )
-        if not signed.provenance:
-            raise not_verified(chart, f"source {row.name!r} has no provenance file (.prov) of it")
-        return await self._signatures.verify_provenance(
-            file,
-            chart,
-            signed.provenance,
-            keys=row.verification_keys,
-            project_id=row.project_id,
-            source=row.name,
-        )
 
     async def _keep(
         self,

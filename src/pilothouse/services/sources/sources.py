@@ -47,7 +47,15 @@ from pilothouse.services.sources.records import (
 from pilothouse.services.sources.sync import Found, SourceSync
 from pilothouse.services.sources.texts import read_texts
 from pilothouse.settings import ChartLimits, Settings
-from pilothouse.store import archives, audit, chart_origins, refused_versions, source_charts, verifications
+from pilothouse.store import (
+    archives,
+    audit,
+    chart_origins,
+    refused_versions,
+    signed_versions,
+    source_charts,
+    verifications,
+)
 from pilothouse.store import sources as store
 from pilothouse.store.audit import Outcome
 from pilothouse.store.charts import ChartRow
@@ -196,7 +204,9 @@ class Sources:
                 await keep(found)
         else:
             await keep(None)
-        return shown_source(await self._pulls.find_source(row.id, project_id=caller.project_id), keys=self._keys)
+        now = await self._pulls.find_source(row.id, project_id=caller.project_id)
+        await self._sync.look(now)
+        return shown_source(now, keys=self._keys)
 
     async def _read_changes(self, caller: Caller, row: SourceRow, change: ChangeSource) -> dict[str, Any]:
         changes: dict[str, Any] = {}
@@ -244,6 +254,7 @@ class Sources:
                 await _require_signable(tx, row)
                 await source_charts.drop_unsigned(tx, row)
                 await refused_versions.forget(tx, row.id)
+                await signed_versions.forget(tx, row.id)
                 await chart_origins.renew_all(tx, row.project_id)
             detail = describe_change(before, changes, username=username)
             await self._record(tx, caller, _CHANGE, row, request_id=request_id, detail=detail)

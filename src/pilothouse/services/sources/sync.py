@@ -29,11 +29,13 @@ from pilothouse.errors import (
     SourceUnavailable,
 )
 from pilothouse.kubernetes.resolver import Resolver
+from pilothouse.services.charts.signatures import Signatures
 from pilothouse.services.sources.fetched import Version, compare, fetch_signed, find_replaced
 from pilothouse.services.sources.records import origin_of
+from pilothouse.services.sources.signed import Looked, look_at
 from pilothouse.settings import Settings
 from pilothouse.shares import FairSlots
-from pilothouse.store import chart_origins, described_versions, refused_versions, source_charts
+from pilothouse.store import chart_origins, described_versions, refused_versions, signed_versions, source_charts
 from pilothouse.store import sources as store
 from pilothouse.store.database import Database, Transaction
 from pilothouse.store.described_versions import DescribedVersion
@@ -48,6 +50,11 @@ _MOST_CHARTS: Final = 500
 #: Pulled versions whose tags are compared, and refused ones that are looked at again: each takes a request or more.
 _MOST_PULLED: Final = 100
 _MOST_REFUSED: Final = 20
+#: Versions whose signature is looked at before they are offered, and those of one chart.
+_MOST_LOOKED: Final = 50
+_MOST_OF_A_CHART: Final = 5
+#: How long a pull waits for that.
+_LOOK_SECONDS: Final = 5.0
 _MOST_ROW_BYTES: Final = 64 * 1024 * 1024
 _PAUSE_SECONDS: Final = 5.0
 _UNFORESEEN: Final = "its answer cannot be processed; the log of Pilothouse has the cause"
@@ -79,6 +86,7 @@ class SourceSync:
         self._database = database
         self._keys = keys
         self._engine = engine
+        self._signatures = Signatures(engine, settings.engine)
         self._settings = settings.sources
         # What the source lists is fetched, and then what is compared.
         self._alone_seconds = 2 * settings.sources.fetch_seconds + settings.sources.index_seconds + _SPARE_SECONDS
@@ -137,6 +145,7 @@ class SourceSync:
             if await refused_versions.look(tx, source_id, refused, evidence=evidence):
                 log.info("refused_version_changed", source=source_id, chart=refused.name, version=refused.version)
         await refused_versions.forget_unlisted(tx, source_id)
+        await signed_versions.forget_unlisted(tx, source_id)
         for moved in await source_charts.list_moved(tx, source_id):
             told = {"was": moved.moved_from, "digest": moved.moved_to or "no chart"}
             log.warning("version_moved", source=source_id, chart=moved.name, version=moved.version, **told)
@@ -207,6 +216,43 @@ class SourceSync:
             if not await store.hold(tx, row.id):
                 raise NotFound(f"source {row.name!r} was just removed")
             await self.keep(tx, row.id, found)
+        await self.look(row)
+
+    async def look(self, row: SourceRow, *, name: str = "") -> None:
+        """Look whether the newest versions of charts that releases were made from are signed, if the source has keys.
+
+        Or those of one chart, for a short time. What cannot be told now is looked at with the next synchronisation.
+        """
+        if row.verification == "none":
+            return
+        async with self._database.autocommit() as connection:
+            limits = {"each": _MOST_OF_A_CHART, "limit": _MOST_CHARTS}
+            candidates = await signed_versions.list_candidates(connection, row.id, name=name, **limits)
+        if all(one.known for one in candidates):
+            return
+        looked: list[Looked] = []
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS if name else None), self.fetching(row) as fetch:
+                async for one in look_at(fetch, row, candidates, self._signatures, most=_MOST_LOOKED):
+                    looked.append(one)  # noqa: PERF401  # what was found before an error counts
+        except (PilothouseError, TimeoutError) as error:
+            log.info("signatures_not_told", source=row.id, error=str(error))
+        if looked:
+            await self._keep_looked(row, looked, name=name)
+
+    async def _keep_looked(self, row: SourceRow, looked: list[Looked], *, name: str) -> None:
+        async with self._database.transaction() as tx:
+            if not await store.hold(tx, row.id) or not await store.has_keys_of(tx, row):
+                return
+            for one in looked:
+                version = {"name": one.candidate.name, "version": one.candidate.version}
+                told = {**version, "digest": one.candidate.digest}
+                if one.reason:
+                    await refused_versions.note(tx, row.id, **told, reason=one.reason, evidence=one.evidence)
+                    await signed_versions.forget(tx, row.id, **version)
+                else:
+                    await signed_versions.note(tx, row.id, **told)
+            await chart_origins.renew(tx, row.id, name=name)
 
     async def keep_syncing(self) -> None:
         """Synchronise the sources that are due, of several projects at a time, one of each, until cancelled."""
