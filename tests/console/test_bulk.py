@@ -50,7 +50,9 @@ def test_several_are_uninstalled_after_one_page_has_named_all(
     page.get_by_label(re.compile("to confirm")).fill("uninstall 2")
     page.get_by_role("button", name="Uninstall 2").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("2 of 2 ordered")
-    page.get_by_role("link", name="Follow it").first.click()
+    expect(page.locator("#list .state", has_text="Succeeded")).to_have_count(2, timeout=20_000)
+    expect(page.locator("#poll")).to_have_count(0)
+    page.get_by_role("link", name=pair[0]).click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Succeeded")
     page.goto(f"{person.home}/releases?namespace={namespace}")
     expect(page.locator("main")).to_contain_text("No release matches.", timeout=20_000)
@@ -92,9 +94,9 @@ def test_several_are_rolled_back_and_one_that_cannot_be_is_left_alone(  # noqa: 
     expect(page.locator(".blocking")).to_contain_text("no earlier revision that went well")
     page.get_by_role("button", name="Roll back 1").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("1 of 1 ordered")
-    link = page.get_by_role("link", name="Follow it").get_attribute("href")
+    link = page.get_by_role("link", name=pair[0]).get_attribute("href")
     page.reload()
-    assert page.get_by_role("link", name="Follow it").get_attribute("href") == link, "it was ordered once"
+    assert page.get_by_role("link", name=pair[0]).get_attribute("href") == link, "it was ordered once"
     one.settled()
     assert one.statuses() == ["superseded", "superseded", "deployed"]
     path = f"/api/v1/clusters/{server.cluster_id}/namespaces/{namespace}/releases/{pair[0]}"

@@ -73,7 +73,7 @@ def test_the_way_back_over_a_refused_confirmation_and_over_orders_repeats_nothin
     page.get_by_role("button", name="Uninstall 2").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("2 of 2 ordered")
     expect(page).to_have_url(re.compile("/releases/bulk/ordered"))
-    page.get_by_role("link", name="Follow it").first.click()
+    page.get_by_role("link", name=names[0]).click()
     expect(page.get_by_role("heading", level=1)).to_contain_text(names[0])
     for name in names:
         OneRelease(server, namespace, name, helm_cli).gone()

@@ -6,7 +6,7 @@ form: a release that has moved since is left alone.
 
 import re
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -24,7 +24,7 @@ from pilothouse.console.release_writes import (
     submit_rollback,
     submit_uninstall,
 )
-from pilothouse.console.rendering import page, refusal
+from pilothouse.console.rendering import is_partial, page, refusal
 from pilothouse.console.requests import caller_of, here, key_of, new_once, read_form, see_other, wrong
 from pilothouse.console.texts import Texts, gettext, gettext_noop
 from pilothouse.errors import PilothouseError
@@ -35,7 +35,8 @@ from pilothouse.services.operations.read import Operations
 from pilothouse.services.releases.delete import DeleteRelease
 from pilothouse.services.releases.details import ReleaseDetail, ReleaseDetails, ReleaseRef
 from pilothouse.services.releases.locks import Seen, microseconds
-from pilothouse.states import Action
+from pilothouse.states import LIVING_STATES, Action
+from pilothouse.store.operations import OperationRow
 
 #: All are read and ordered within one request.
 MOST: Final = 25
@@ -56,8 +57,9 @@ _NAMED: Final = re.compile(rf"{_PART}/{_PART}/{_PART}(?:@([0-9]{{1,10}}))?(?:>([
 class Chosen:
     """A release that was chosen; ``target``: the revision that a rollback goes back to.
 
-    ``since``: when it was first installed, in microseconds. ``problem``: why nothing can be done with it, or what
-    became of the order; ``operation_id``: the order. ``unsure``: it may be ordered although there was a problem.
+    ``since``: when it was first installed, in microseconds. ``problem``: why nothing can be done with it, or why it was
+    not ordered; ``operation_id``: the order, ``row``: how it is now. ``unsure``: it may be ordered although there was a
+    problem.
     """
 
     place: ReleaseRef
@@ -67,6 +69,7 @@ class Chosen:
     since: int = 0
     problem: str = ""
     operation_id: str = ""
+    row: OperationRow | None = field(default=None, repr=False)
     unsure: bool = False
 
     @property
@@ -189,7 +192,29 @@ async def carry_out(request: Request) -> Response:
     address = f"{here(caller_of(request))}/releases/bulk/ordered?{urlencode([('do', action), *ordered, *left])}"
     if not left and caller_of(request).may("cce:operation:get"):
         return see_other(address)
-    return await page(request, "bulk_done.html", asked_by=address, action=action, done=done)
+    return await _tell(request, action, done, asked_by=address)
+
+
+async def _tell(request: Request, action: str, done: list[Chosen], **context: Any) -> Response:
+    """Return the page that tells what came of each order, as far as the person may know."""
+    ordered, operations = [one for one in done if not one.problem], service_of(request, Operations)
+    if caller_of(request).may("cce:operation:get"):
+        ordered = [
+            replace(one, row=await operations.show(caller_of(request), one.operation_id)) if one.operation_id else one
+            for one in ordered
+        ]
+    rows = [one.row for one in ordered if one.row is not None]
+    return await page(
+        request,
+        "bulk_done_list.html" if is_partial(request) else "bulk_done.html",
+        action=action,
+        ordered=ordered,
+        left=[one for one in done if one.problem],
+        progress=await operations.list_progress(caller_of(request), rows) if rows else {},
+        moving=any(row.state in LIVING_STATES for row in rows),
+        live=urlencode([("do", action), *(("order", row.id) for row in rows)]),
+        **context,
+    )
 
 
 async def show_ordered(request: Request) -> Response:
@@ -206,7 +231,7 @@ async def show_ordered(request: Request) -> Response:
     left = _read(query.getlist("left")) if "left" in query else []
     untold = gettext("no order of it is known; its page tells how it is now")
     done += [replace(one, problem=untold) for one in left]
-    return await page(request, "bulk_done.html", action=action, done=done)
+    return await _tell(request, action, done)
 
 
 async def _submit(request: Request, action: str, one: Chosen, options: DeleteRelease, key: Key | None) -> Chosen:
@@ -228,4 +253,5 @@ ROUTES: Final = [
     Route("/releases/bulk", ask, methods=["GET"]),
     Route("/releases/bulk", carry_out, methods=["POST"]),
     Route("/releases/bulk/ordered", show_ordered, methods=["GET"]),
+    Route("/releases/bulk/ordered/live", show_ordered, methods=["GET"]),
 ]
