@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -374,6 +375,17 @@ def test_a_rollback_without_a_number_goes_to_what_was_uninstalled_if_that_was_de
     ]
 
 
+def uninstalled_in(release: OwnRelease) -> list[dict[str, Any]]:
+    """The uninstalled releases of its namespace, once there are any."""
+    until = time.monotonic() + 20
+    while True:
+        query = f"namespace={release.namespace}&status=uninstalled"
+        found: list[dict[str, Any]] = release.server.send("GET", f"/api/v1/releases?{query}").json()
+        if found or time.monotonic() > until:
+            return found
+        time.sleep(0.2)
+
+
 def test_a_delete_can_keep_the_history_as_helm_does(
     release: OwnRelease, chart: str, helm_cli: HelmCommand, make_namespace: Callable[[], str], tmp_path: Path
 ):
@@ -388,6 +400,10 @@ def test_a_delete_can_keep_the_history_as_helm_does(
     assert ended["text"] == "Uninstallation complete"
     assert release.helm_history() == theirs.helm_history()
     assert release.helm_history()[-1] == (2, "uninstalled", "no longer")
+    for one in (theirs, release):  # whoever did it
+        (listed,) = uninstalled_in(one)
+        assert listed["uninstalled_at"] is not None
+        assert listed["uninstalled_at"] > listed["updated_at"]
     assert release.get()["status"] == "uninstalled"
     again = release.send("DELETE", "", keeping)
     assert_error(again, *INVALID)

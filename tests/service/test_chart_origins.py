@@ -100,7 +100,7 @@ def revision(number: int, version: int, name: str = "web", operation_id: str = "
     return NewRevision(
         namespace="default", secret=f"sh.helm.release.v1.{name}.v{number}", name=name, revision=number,
         problem="", uid=f"uid-{number}", description="", first_deployed=LONG_AGO,
-        last_deployed=LONG_AGO, values_sealed=None, values_text_size=0, app_version="7", manager="",
+        last_deployed=LONG_AGO, deleted_at=None, values_sealed=None, values_text_size=0, app_version="7", manager="",
         operation_id=operation_id, **usual | other,
     )  # fmt: skip
 

@@ -99,8 +99,8 @@ def revision(number: int) -> NewRevision:
     return NewRevision(
         namespace="default", secret=f"sh.helm.release.v1.web.v{number}", name="web", revision=number,
         resource_version=number, problem="", uid=f"uid-{number}", status=ReleaseStatus.DEPLOYED, description="",
-        chart_name="web", chart_version="1.0.0", first_deployed=LONG_AGO, last_deployed=LONG_AGO, values_sealed=None,
-        values_text_size=0, app_version="", manager="", operation_id="",
+        chart_name="web", chart_version="1.0.0", first_deployed=LONG_AGO, last_deployed=LONG_AGO, deleted_at=None,
+        values_sealed=None, values_text_size=0, app_version="", manager="", operation_id="",
     )  # fmt: skip
 
 

@@ -77,6 +77,7 @@ def revision(namespace: str, name: str, number: int, status: str, **other: Any) 
         "chart_name": "web",
         "chart_version": "1.0.0",
         "last_deployed": LONG_AGO,
+        "deleted_at": None,
         "manager": "",
         "problem": "",
         "resource_version": 10 + number,
@@ -277,10 +278,13 @@ async def test_what_overlays_a_release_is_shown_as_in_the_list_of_its_cluster(pr
 @pytest.mark.parametrize("limit", [1, 100])
 async def test_an_uninstalled_release_counts_from_when_it_was_uninstalled(project: Project, limit: int):
     begun = datetime(2026, 11, 1, tzinfo=UTC)
-    hours = {"kept": 0, "by-helm": 1, "runs": 2, "again": 4}
+    hours = {"kept": 0, "unknown": 1, "by-helm": 0, "stuck": 0, "runs": 2, "again": 4}
+    by_helm = {"kept": 2, "by-helm": 5, "stuck": 6}
     for name, hour in hours.items():
-        status = "uninstalled" if name in {"kept", "by-helm"} else "deployed"
-        await project.add("alpha", ("shop", name, 1, status), last_deployed=begun + timedelta(hours=hour))
+        status = {"runs": "deployed", "again": "deployed", "stuck": "uninstalling"}.get(name, "uninstalled")
+        deleted_at = begun + timedelta(hours=by_helm[name]) if name in by_helm else None
+        last_deployed = begun + timedelta(hours=hour)
+        await project.add("alpha", ("shop", name, 1, status), last_deployed=last_deployed, deleted_at=deleted_at)
     for name in ("kept", "again"):
         new = new_install(
             project.caller.project_id, "u", cluster_id=project.id_of("alpha"), namespace="shop", release_name=name
@@ -292,12 +296,14 @@ async def test_an_uninstalled_release_counts_from_when_it_was_uninstalled(projec
                 [begun + timedelta(hours=3), new.id],
             )
     found = await project.listed("-updated", limit=limit)
-    assert [one.name for one in found] == ["again", "kept", "runs", "by-helm"]
-    ended = {one.name: one.uninstalled_at for one in found}
-    assert ended == {"again": None, "kept": begun + timedelta(hours=3), "runs": None, "by-helm": None}
+    assert [one.name for one in found] == ["stuck", "by-helm", "again", "kept", "runs", "unknown"]
+    ended = {one.name: one.uninstalled_at and (one.uninstalled_at - begun) // timedelta(hours=1) for one in found}
+    assert ended == {"stuck": 6, "by-helm": 5, "again": None, "kept": 3, "runs": None, "unknown": None}
     assert [one.updated_at - begun for one in found if one.name == "kept"] == [timedelta()]
     since = begun + timedelta(hours=2, minutes=30)
-    assert [one.name for one in await project.listed("updated", changed_since=since)] == ["kept", "again"]
+    assert [one.name for one in await project.listed("updated", changed_since=since)] == [
+        *("kept", "again", "by-helm", "stuck")
+    ]
 
 
 async def test_the_indexes_of_all_clusters_are_told_at_once_as_each_alone(project: Project):

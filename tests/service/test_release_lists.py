@@ -76,6 +76,7 @@ async def add(database: Database, *releases: tuple[str, str, int, str], values: 
             chart_version="1.0.0",
             first_deployed=LONG_AGO,
             last_deployed=LONG_AGO,
+            deleted_at=None,
             values_sealed=values,
             values_text_size=len(values or b""),
             app_version="1.0",

@@ -45,6 +45,7 @@ PENDING = frozenset({ReleaseStatus.PENDING_INSTALL, ReleaseStatus.PENDING_UPGRAD
 UNINSTALLING = ReleaseStatus.UNINSTALLING
 LOCKED = PENDING | {UNINSTALLING}
 _LAST_YEAR = 9999
+_NEVER = datetime.fromtimestamp(0, UTC)
 _BLANKS = re.compile(r"[ \t\r\n]*")
 
 
@@ -63,7 +64,8 @@ class StoredRelease:
 
     ``values`` are the chart's with ``config``, the user's own, merged over them. A time that Helm left empty is
     replaced by the creation time of the Secret, ``created_at``. ``target_namespace``: where its objects are.
-    ``acted_at``: when the last action on it began. ``unlocked``: its last writer died, and ``unlock`` made it
+    ``acted_at``: when the last action on it began. ``deleted_at``: when an uninstall of it began that has kept its
+    history; None without one. ``unlocked``: its last writer died, and ``unlock`` made it
     immutable. ``apply_method``: who applied it, by Helm's words: the server (``ssa``) or the client.
     ``chart_deprecated``: its chart says that nobody maintains it any more.
     ``rollback_revision``: what it was rolled back to; 0 for another action, and if an older Helm wrote it.
@@ -88,6 +90,7 @@ class StoredRelease:
     target_namespace: str
     created_at: datetime
     acted_at: datetime
+    deleted_at: datetime | None = None
     hooks_json: bytes = field(default=b"", repr=False)
     unlocked: bool = False
     app_version: str = ""
@@ -209,6 +212,7 @@ def decode_release(secret: Secret, *, max_bytes: int = LARGEST_PAYLOAD) -> Store
         raise _corrupt(secret, "contains the payload of another release")
     chart_values, config = _values(secret, payload.chart.values), _values(secret, payload.config)
     own = secret["metadata"]
+    deleted_at = _moment(payload.info.deleted, {})
     return StoredRelease(
         namespace=key.namespace,
         name=key.name,
@@ -228,7 +232,8 @@ def decode_release(secret: Secret, *, max_bytes: int = LARGEST_PAYLOAD) -> Store
         resource_version=str(own.get("resourceVersion", "")),
         target_namespace=payload.namespace or key.namespace,
         created_at=_moment(None, own),
-        acted_at=max(_moment(payload.info.last_deployed, own), _moment(payload.info.deleted, {})),
+        acted_at=max(_moment(payload.info.last_deployed, own), deleted_at),
+        deleted_at=deleted_at if deleted_at > _NEVER else None,
         hooks_json=bytes(payload.hooks),
         unlocked=bool(secret.get("immutable")),
         app_version=payload.chart.metadata.app_version,
@@ -386,7 +391,7 @@ def _moment(text: str | None, metadata: dict[str, Any]) -> datetime:
             continue
         if moment.year < _LAST_YEAR:  # beyond it other zones and the database cannot follow
             return moment
-    return datetime.fromtimestamp(0, UTC)
+    return _NEVER
 
 
 def _corrupt(secret: Secret, problem: str) -> CorruptRelease:

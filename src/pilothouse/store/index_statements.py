@@ -37,7 +37,8 @@ from pilothouse.store.tables import cluster_watches, operations, release_revisio
 #: What is read of a Secret; a new column needs a new epoch, see docs/dev/recipes.md.
 READ_COLUMNS = (
     *("name", "revision", "problem", "uid", "status", "description", "chart_name", "chart_version"),
-    *("first_deployed", "last_deployed", "values_sealed", "values_size", "values_text_size", "app_version", "manager"),
+    *("first_deployed", "last_deployed", "deleted_at", "values_sealed", "values_size", "values_text_size"),
+    *("app_version", "manager"),
 )
 _KEY = ("namespace", "secret", "resource_version")
 _ORIGIN = ("origin_chart_id", "origin_description", "origin_operation_id")

@@ -59,6 +59,7 @@ class Revision:
     chart_version: str
     first_deployed: datetime | None
     last_deployed: datetime | None
+    deleted_at: datetime | None
     values_sealed: bytes | None = field(repr=False)
     values_text_size: int
     app_version: str

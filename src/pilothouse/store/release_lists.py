@@ -77,7 +77,7 @@ class ReleaseItem:
     """One release of a list; ``operation_id`` is the unfinished operation, ``age_seconds`` that of the cluster's index.
 
     ``revision`` is 0 for an install that has failed and left none. ``updated_at`` is when the last action on it began,
-    or failed; ``uninstalled_at``: when an operation uninstalled it, if its history was kept. ``drifted``: by the last
+    or failed; ``uninstalled_at``: when it was uninstalled, if its history was kept. ``drifted``: by the last
     look at what is deployed now; None if there was none. ``source``: of its chart, by name; empty if that is not known,
     or not to be shown. ``source_removed_at``: when that was removed; None if it is there. ``update_available``: the
     newest version that the source has, if it is a newer one.

@@ -22,12 +22,14 @@ IS_SHOWN: Final = "(o.living AND o.action <> 'test')"
 FAILED_BEFORE: Final = "(NOT o.living AND o.base_revision = r.revision)"
 STORED_STATUS: Final = "CASE WHEN r.status = 'superseded' THEN 'unknown' ELSE r.status END"
 
-UNINSTALLED_AT: Final = f"""CASE WHEN r.status = '{ReleaseStatus.UNINSTALLED}' THEN (
+# Helm itself says when it began; an operation, when that was over.
+UNINSTALLED_AT: Final = f"""CASE WHEN r.status IN ('{ReleaseStatus.UNINSTALLED}', '{ReleaseStatus.UNINSTALLING}')
+    THEN greatest(r.deleted_at, (
       SELECT max(u.finished_at) FROM operations u
       WHERE u.cluster_id = r.cluster_id AND u.namespace = r.namespace AND u.release_name = r.name
         AND u.action = '{Action.UNINSTALL}' AND u.state = '{OperationState.SUCCEEDED}'
         AND u.finished_at >= coalesce(r.last_deployed, 'epoch')
-    ) END"""
+    )) END"""
 
 CHANGED_AT: Final = "coalesce(uninstalled_at, updated_at) AS changed_at"
 

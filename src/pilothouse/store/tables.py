@@ -679,6 +679,7 @@ release_revisions = Table(
     Column("chart_version", Text, nullable=False),
     _time("first_deployed"),
     _time("last_deployed"),
+    _time("deleted_at", "when an uninstall of it began that has kept it"),
     Column("values_sealed", LargeBinary),
     _count("values_size", "bytes of values_sealed"),
     _count(

@@ -117,6 +117,20 @@ def test_a_time_that_helm_left_empty_is_the_secrets_own(empty: str | None):
     assert release.first_deployed == release.last_deployed == datetime(2026, 1, 1, tzinfo=UTC)
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("", None),
+        (None, None),
+        ("0001-01-01T00:00:00Z", None),
+        ("2026-01-03T00:00:00Z", datetime(2026, 1, 3, tzinfo=UTC)),
+    ],
+)
+def test_a_revision_tells_when_its_uninstall_began(written: str | None, read: datetime | None):
+    release = decode_release(secret(payload(info={"status": "uninstalled", "deleted": written})))
+    assert release.deleted_at == read
+
+
 def test_what_helm_may_leave_out_may_be_missing():
     content = payload(config=None, manifest=..., namespace=..., chart={"metadata": {"name": "x", "version": "1"}})
     release = decode_release(secret(content, creationTimestamp=None))

@@ -30,15 +30,16 @@ AnyJson = Annotated[
 class ReleaseSummary(View):
     """A release in a list. With `fields` only the first four are always there.
 
-    `revision`: 0 for an install that has failed and left none. `status` is Helm's word, or what an operation is making
-    of it. `updated_at`: when it was last deployed, or when the operation was accepted or failed. `uninstalled_at`: when
-    an operation uninstalled it and kept its history; null if none did. `manager`: the program besides Helm that its
-    marks name; empty for none. `operation_id`: the unfinished operation; empty for none.
-    `age_seconds`: since the cluster last confirmed this; null if it never did. `drifted`: whether the last look found
-    drift; null without a look at what is deployed now. `source`: the name of the one that the chart was taken from;
-    empty if it is not known, or the caller may not list sources. `source_removed_at`: when that source was removed, of
-    which no updates are known then; null if it is there. `update_available`: the newest version there that is no
-    prerelease, if it is newer than the release's; `update_deprecated`: it is marked as deprecated.
+    `revision`: 0 for an install that has failed and left none. `status` is Helm's word, or what an operation is
+    making of it. `updated_at`: when it was last deployed, or when the operation was accepted or failed.
+    `uninstalled_at`: when it was uninstalled with its history kept (by Helm itself: when that began); null if it
+    was not. `manager`: the program besides Helm that its marks name; empty for none. `operation_id`: the unfinished
+    operation; empty for none. `age_seconds`: since the cluster last confirmed this; null if it never did.
+    `drifted`: whether the last look found drift; null without a look at what is deployed now. `source`: the name of
+    the one that the chart was taken from; empty if it is not known, or the caller may not list sources.
+    `source_removed_at`: when that source was removed, of which no updates are known then; null if it is there.
+    `update_available`: the newest version there that is no prerelease, if it is newer than the release's;
+    `update_deprecated`: it is marked as deprecated.
     """
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=False)

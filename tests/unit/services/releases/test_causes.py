@@ -28,6 +28,7 @@ def stored(number: int, description: str) -> RevisionRow:
         chart_version="1.0.0",
         first_deployed=NOW,
         last_deployed=NOW,
+        deleted_at=None,
         values_sealed=None,
         values_text_size=0,
         app_version="",
