@@ -17,7 +17,7 @@ EPOCHS = {
     "0005": FIRST,
     "0023": FIRST | {"values_text_size"},
     "0026": FIRST | {"values_text_size", "app_version", "manager"},
-    "0052": FIRST | {"values_text_size", "app_version", "manager", "deleted_at"},
+    "0053": FIRST | {"values_text_size", "app_version", "manager", "deleted_at"},
 }
 #: Columns of the row that are not read of the Secret.
 OTHERS = {
