@@ -12,7 +12,9 @@ import pytest
 from pilothouse import redaction
 from pilothouse.redaction import MASK, WITHHELD, Masks, redact, redact_log, redact_named
 
-SMALL, LARGE = 20_000, 1_000_000
+SMALL, LARGE, LARGEST = 20_000, 1_000_000, 10_000_000
+#: A text of an attack that once held a process for 11 s.
+ATTACK = 120_000
 #: The same for each byte, with room for a machine that is busy with other things.
 FACTOR = 6.0
 LEAST_SECONDS = 0.002
@@ -45,6 +47,9 @@ PIECES = (
     "\n",
 )
 
+#: The costliest of these for each byte, and those that were not linear once.
+COSTLY = ("eyJ", "eyJaaaaaaaa.bbbbbbbb.", "://a:b ", "-----BEGIN A", "token : ", "\x1f\x8b", "a")
+
 
 def seconds(work: Callable[[], object]) -> float:
     """Return the processor time of the quickest of three tries."""
@@ -62,10 +67,20 @@ def assert_linear(work: Callable[[str], object], piece: str) -> None:
     assert seconds(lambda: work(large)) < limit
 
 
+def assert_flat(work: Callable[[str], object], piece: str) -> None:
+    """Check a text at 120 kB, 1 MB and 10 MB: the time of each byte of the larger ones against that of the first."""
+    least = max(LEAST_SECONDS, seconds(lambda: work(piece * (ATTACK // len(piece))))) / ATTACK
+    for size in (LARGE, LARGEST):
+        text = piece * (size // len(piece))
+        began = time.process_time()
+        work(text)
+        assert time.process_time() - began < least * size * FACTOR, size
+
+
 @pytest.fixture(autouse=True)
 def _uncut(monkeypatch: pytest.MonkeyPatch):
     """Mask texts of any length: those here are longer than is masked otherwise."""
-    monkeypatch.setattr(redaction, "_LONGEST_TEXT", 2 * LARGE)
+    monkeypatch.setattr(redaction, "_LONGEST_TEXT", 2 * LARGEST)
 
 
 @pytest.mark.parametrize("piece", PIECES, ids=repr)
@@ -74,13 +89,28 @@ def test_the_time_of_a_byte_does_not_depend_on_the_text(mask: Callable[[str], st
     assert_linear(mask, piece)
 
 
-@pytest.mark.parametrize("piece", ["a", "secret-value-", "value-1 ", "x" * 11 + " "], ids=repr)
-def test_nor_on_the_secrets(piece: str):
+@pytest.fixture(scope="module")
+def many() -> Masks:
     nested = ["a" * length for length in range(4, 2000, 7)]
-    masks = Masks([f"secret-value-{number}" for number in range(10_000)] + nested, sensitive=["abcd", "x" * 11])
-    masks.apply("")  # so that what is made once is made
+    return Masks(
+        [f"secret-value-{number}" for number in range(10_000)] + nested, sensitive=["abcd", "x" * 11]
+    ).prepare()
 
-    assert_linear(masks.apply, piece)
+
+@pytest.mark.parametrize("piece", ["a", "secret-value-", "value-1 ", "x" * 11 + " "], ids=repr)
+def test_nor_on_the_secrets(piece: str, many: Masks):
+    assert_linear(many.apply, piece)
+
+
+@pytest.mark.parametrize("piece", COSTLY, ids=repr)
+@pytest.mark.parametrize("mask", [redact, redact_log], ids=lambda mask: mask.__name__)
+def test_a_byte_of_ten_megabytes_costs_what_one_of_120_kilobytes_does(mask: Callable[[str], str], piece: str):
+    assert_flat(mask, piece)
+
+
+@pytest.mark.parametrize("piece", ["secret-value-", "value-1 ", "x" * 11 + " "], ids=repr)
+def test_a_byte_of_ten_megabytes_costs_no_more_with_ten_thousand_secrets(piece: str, many: Masks):
+    assert_flat(many.apply, piece)
 
 
 def test_ten_thousand_values_and_a_long_text_take_a_moment():
