@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -123,6 +124,14 @@ def test_a_name_template_that_makes_no_name_is_refused(
 ):
     answer = server.create(namespace=namespace, chart_id=chart_id, parameters={"name_template": template})
     assert_error(answer, *INVALID, "name_template")
+
+
+def test_a_name_template_has_one_second(server: RunningServer, chart_id: str, namespace: str):
+    endless = "{{ range until 100000 }}{{ range until 100000 }}{{ end }}{{ end }}"
+    began = time.monotonic()
+    answer = server.create(namespace=namespace, chart_id=chart_id, parameters={"name_template": endless})
+    assert_error(answer, *INVALID, "name_template: stopped after 1 s, the limit")
+    assert 1 <= time.monotonic() - began < 15  # on a busy machine; other calls of the engine have 30 s
 
 
 def test_no_hooks_leaves_the_hook_out(
