@@ -145,3 +145,39 @@ def test_what_acts_at_once_is_not_told_as_a_plan_after_the_log_in(
     expect(facts).not_to_contain_text("Plan a change")
     page.get_by_role("link", name="Back to the form").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text(source[0])
+
+
+def test_the_way_back_leads_to_the_form_as_it_was_typed(person: Visit, browser: Browser, server: RunningServer):
+    page = person.page
+    page.goto(f"{person.home}/clusters/new")
+    page.get_by_label("Name", exact=True).fill("typed-name")
+    page.get_by_label("Kubeconfig", exact=True).fill("token: typed-secret")
+    end_sessions(browser, server)
+    page.get_by_role("button", name="Add the cluster").click()
+    log_in_again(person, server)
+    expect(page.locator("main .facts")).not_to_contain_text("typed-secret")
+    fits(person)
+    page.get_by_role("link", name="Back to the form").click()
+    expect(page.get_by_label("Name", exact=True)).to_have_value("typed-name")
+    expect(page.get_by_label("Kubeconfig", exact=True)).to_have_value("token: typed-secret")
+    expect(page.locator("main").get_by_role("status")).to_contain_text("It was not sent")
+    fits(person)
+    page.reload()
+    expect(page.get_by_label("Name", exact=True)).to_have_value("")
+
+
+def test_a_form_with_a_password_comes_back_but_for_that(person: Visit, browser: Browser, server: RunningServer):
+    page = person.page
+    page.goto(f"{person.home}/access")
+    page.get_by_text("Add a user").click()
+    form = page.locator("form[action$='/access/users']")
+    form.get_by_label("Name", exact=True).fill("typed-user")
+    form.locator("[type=password]").first.fill("typed-password")
+    end_sessions(browser, server)
+    form.get_by_role("button").click()
+    expect(page.get_by_role("alert")).to_contain_text("its passwords are not kept")
+    log_in_again(person, server)
+    expect(page.get_by_role("button", name="Send it now")).to_have_count(0)
+    page.get_by_role("link", name="Back to the form").click()
+    expect(form.get_by_label("Name", exact=True)).to_have_value("typed-user")
+    expect(form.locator("[type=password]").first).to_have_value("")

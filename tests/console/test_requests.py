@@ -5,7 +5,7 @@ import re
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from html import escape
+from html import escape, unescape
 
 import httpx2
 import psycopg
@@ -115,18 +115,85 @@ def test_only_a_form_of_the_ended_session_is_kept_through_the_log_in(http: httpx
     http.cookies.set("pilothouse-session", ended)
     asked = http.post(path, data={"confirm": "of-others", "csrf": right}, headers=SAME_SITE)
     assert (asked.status_code, 'name="kept.confirm" value="of-others"' in asked.text) == (401, True)
-    again = log_in(http, **login, **{"next": path, "kept.confirm": "of-others"})
+    again = log_in(http, **login, **carried(asked))
     assert f'action="{path}"' in again.text
     assert ("of-others" in again.text, "Uninstall" in again.text) == (True, True)
+
+
+def carried(asked: httpx2.Response) -> dict[str, str]:
+    """What the form of the log-in carries of the form before."""
+    found = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', asked.text)
+    return {name: unescape(value) for name, value in found if name == "next" or name.startswith("kept")}
+
+
+def sent_late(http: httpx2.Client, server: RunningServer, path: str, **fields: str) -> httpx2.Response:
+    """What a form is answered whose session has ended since its page was shown."""
+    log_in(http, name="admin", password=server.password)
+    right, ended = proof(http), http.cookies["pilothouse-session"]
+    assert http.post("/console/account/sessions/end-all", data={"csrf": right}, headers=SAME_SITE).status_code == 303
+    http.cookies.set("pilothouse-session", ended)
+    return http.post(path, data={"csrf": right, **fields}, headers=SAME_SITE)
+
+
+def test_what_an_ended_session_sent_is_kept_for_its_user_alone_and_no_secret_is_shown(
+    http: httpx2.Client, server: RunningServer
+):
+    other = add_person(server, "readonly", project_id=server.project_id)
+    asked = sent_late(http, server, f"{HOME}/clusters", name="mine-alone", kubeconfig="token: of-admin-4711")
+    assert "Log in as the same user" in asked.text
+    ended, kept = http.cookies["pilothouse-session"], carried(asked)
+    for cookie, fields in (
+        (ended, {"name": other.name, "password": PASSWORD}),
+        ("", {"name": "admin", "password": server.password}),
+    ):
+        http.cookies.set("pilothouse-session", cookie)
+        told = log_in(http, **fields, **kept)
+        assert (told.status_code, "It is not kept for you" in told.text) == (200, True), fields
+        assert ("of-admin-4711" in told.text, "mine-alone" in told.text) == (False, False), fields
+        http.cookies.clear()
+    http.cookies.set("pilothouse-session", ended)
+    told = log_in(http, name="admin", password=server.password, **kept)
+    shown = told.text.partition("<dl")[2].partition("</dl>")[0]
+    assert ("mine-alone" in shown, "not shown (20 characters)" in shown, "of-admin-4711" in shown) == (
+        True,
+        True,
+        False,
+    )
+    assert 'name="kubeconfig" value="token: of-admin-4711"' in told.text
+
+
+def test_of_a_form_with_a_password_the_rest_is_kept_and_it_cannot_be_sent_without(
+    http: httpx2.Client, server: RunningServer
+):
+    asked = sent_late(http, server, f"{HOME}/access/users", name="somebody-new", password="a-secret-of-eight")
+    assert ("passwords are not kept" in asked.text, "a-secret-of-eight" in asked.text) == (True, False)
+    told = log_in(http, name="admin", password=server.password, **carried(asked))
+    assert ("somebody-new" in told.text, "Send it now" in told.text) == (True, False)
+    assert f'href="{HOME}/access"' in told.text
+
+
+@pytest.mark.parametrize(
+    ("path", "page"),
+    [
+        (f"{HOME}/access/users", f"{HOME}/access"), (f"{HOME}/verification/keys", f"{HOME}/verification"),
+        (f"{HOME}/verification/policy", f"{HOME}/verification"), (f"{HOME}/sources/one/sync", f"{HOME}/sources/one"),
+        ("/console/account/password", "/console/account"),
+    ],
+)  # fmt: skip
+def test_an_address_that_only_takes_forms_leads_to_the_page_of_its_form(person: httpx2.Client, path: str, page: str):
+    led = person.get(path)
+    assert (led.status_code, led.headers.get("location")) == (303, page)
+    person.cookies.clear()
+    asked = person.post(path, data={"name": "x"}, headers=SAME_SITE)
+    assert ("keeps nothing of it" in asked.text, carried(asked)) == (True, {"next": page})
 
 
 def test_a_kept_form_is_told_with_names_in_place_of_ids(
     http: httpx2.Client, server: RunningServer, charts: dict[str, str]
 ):
     fields = {"chart": charts["plain"], "mode": "replace", "values": "greeting: nojs\r\nreplicas: 2\r\n"}
-    kept = {f"kept.{name}": text for name, text in fields.items()}
-    path = f"{HOME}/releases/test/default/of-others/change"
-    told = log_in(http, name="admin", password=server.password, next=path, **kept).text
+    asked = sent_late(http, server, f"{HOME}/releases/test/default/of-others/change", **fields)
+    told = log_in(http, name="admin", password=server.password, **carried(asked)).text
     shown = told.partition("<dl")[2].partition("</dl>")[0]
     assert "seen 1.0.0" in shown
     assert "the text is all" in shown

@@ -45,7 +45,8 @@ from pilothouse.console import (
 )
 from pilothouse.console.login import ask_to_log_in
 from pilothouse.console.rendering import HEADERS, STATIC, came_from, here_again, page, refusal
-from pilothouse.console.requests import AtRoot, caller_of, find_menu, here
+from pilothouse.console.requests import AtRoot, caller_of, find_menu, here, root
+from pilothouse.console.resumed import tell_form
 from pilothouse.console.streams import Shared
 from pilothouse.console.texts import InLanguage, gettext
 from pilothouse.errors import InvalidRequest, NotAuthenticated, NotFound, PilothouseError
@@ -158,8 +159,11 @@ async def _explain(request: Request, error: Exception) -> Response:
 
 async def _not_found(request: Request, error: Exception) -> Response:
     path = request.scope["path"]
+    is_other = isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
+    if is_other and request.method in {"GET", "HEAD"} and (form := tell_form(path, {}).page) != path:
+        return RedirectResponse(f"{root()}{form}", status_code=303, headers=HEADERS)
     problem: PilothouseError = NotFound(gettext("there is no page %(path)s", path=repr(path[:200])))
-    if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+    if is_other:
         problem = InvalidRequest(
             gettext("%(method)s is not a way to ask for %(path)s", method=request.method, path=repr(path[:200]))
         )

@@ -1,4 +1,4 @@
-"""Proof that a form was sent from a page of ours: a random text, and its MAC under the cookie of the session.
+"""Proof that a form was sent from a page of ours: a random text, whose page it was, and their MAC under the session.
 
 Nothing is stored, and no two pages show the same proof, so that compression gives none of it away (BREACH).
 """
@@ -15,19 +15,20 @@ from pilothouse.errors import Forbidden
 
 FIELD: Final = "csrf"
 _NONCE_BYTES: Final = 16
+_MAC_DIGITS: Final = 2 * hashlib.sha256().digest_size
 
 
-def issue(session: str) -> str:
-    """Return a new proof for a form of that session."""
+def issue(session: str, user_id: str) -> str:
+    """Return a new proof for a form of that session, which is the user's."""
     nonce = secrets.token_hex(_NONCE_BYTES)
-    return nonce + _mac(session, nonce)
+    told = nonce + _mac(session, f"user:{nonce}:{user_id}")
+    return told + _mac(session, f"csrf:{told}")
 
 
 def check(request: Request, session: str, proof: str) -> None:
     """Raise Forbidden unless the form was sent from a page of this session."""
     check_origin(request)
-    nonce, mac = proof[: 2 * _NONCE_BYTES], proof[2 * _NONCE_BYTES :]
-    if not session or not hmac.compare_digest(mac.encode(), _mac(session, nonce).encode()):
+    if not _is_of_session(session, proof):
         raise Forbidden(
             gettext("this form is of another session, or was not sent from the console; reload the page and retry")
         )
@@ -42,5 +43,17 @@ def check_origin(request: Request) -> None:
         raise Forbidden(gettext("this form was sent from another site; open the console itself and retry"))
 
 
-def _mac(session: str, nonce: str) -> str:
-    return hmac.new(session.encode(), f"csrf:{nonce}".encode(), hashlib.sha256).hexdigest()
+def is_of(session: str, proof: str, user_id: str) -> bool:
+    """Return True if the proof was issued for that session, which may have ended, to that user."""
+    nonce, owner = proof[: 2 * _NONCE_BYTES], proof[2 * _NONCE_BYTES : -_MAC_DIGITS]
+    wanted = _mac(session, f"user:{nonce}:{user_id}")
+    return _is_of_session(session, proof) and hmac.compare_digest(owner.encode(), wanted.encode())
+
+
+def _is_of_session(session: str, proof: str) -> bool:
+    told, mac = proof[:-_MAC_DIGITS], proof[-_MAC_DIGITS:]
+    return bool(session) and hmac.compare_digest(mac.encode(), _mac(session, f"csrf:{told}").encode())
+
+
+def _mac(session: str, text: str) -> str:
+    return hmac.new(session.encode(), text.encode(), hashlib.sha256).hexdigest()

@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from pilothouse.console import csrf
 from pilothouse.console.faults import name_fields
+from pilothouse.console.kept import NOTHING, Kept, is_of, read_carried, read_ended
 from pilothouse.console.rendering import is_partial, page
 from pilothouse.console.requests import base, caller_of, read_fields, read_form, root, see_other, too_long
 from pilothouse.console.resumed import tell_form, tell_kept
@@ -17,7 +18,6 @@ from pilothouse.console.session import drop_session, session_of, set_session
 from pilothouse.console.texts import Texts, gettext, gettext_noop
 from pilothouse.errors import (
     Busy,
-    Forbidden,
     InvalidRequest,
     NotAuthenticated,
     NotFound,
@@ -25,7 +25,6 @@ from pilothouse.errors import (
     PilothouseError,
 )
 from pilothouse.http.errors import refuse
-from pilothouse.http.json_bodies import FORM, LOGIN
 from pilothouse.http.middleware.session import CONSOLE, is_console
 from pilothouse.http.requests import request_id_of, service_of, source_of
 from pilothouse.services.charts.archives import Charts
@@ -37,10 +36,6 @@ from pilothouse.services.identity.single_sign_on import SingleSignOn
 from pilothouse.services.identity.users import Users
 
 _PATH: Final = f"{CONSOLE}/login"
-#: Names of fields that were meant for another page.
-_KEPT: Final = "kept."
-#: The log-in sends it once more, with fields of its own.
-_LARGEST_KEPT: Final = FORM.size - LOGIN.size
 #: How long fields of the log-in may be, as the form says too.
 _LONGEST: Final = {"name": 200, "account": 200, "password": 1000, "token": 200}
 #: What has ended the session, for who is led here.
@@ -72,37 +67,37 @@ async def ask_to_log_in(request: Request) -> Response:
     if is_partial(request):
         response = Response(status_code=204, headers={"HX-Refresh": "true", "Cache-Control": "no-store"})
     elif request.method == "POST":
-        kept = await _read_kept(request)
-        if kept:
-            problem = gettext(
-                "Your session has ended. Log in, and what you sent can be sent again; nothing was changed."
-            )
-        else:
-            problem = gettext("Your session has ended, and nothing was changed. Log in to go on with the form.")
-        response = await _form(request, next_path=target, kept=kept, problem=problem, status_code=401)
+        kept = await read_ended(request)
+        next_path = target if kept.proof else tell_form(target, {}).page
+        response = await _form(request, next_path=next_path, kept=kept, problem=_tell_ended(kept), status_code=401)
     else:
         told = gettext(_ENDED_BESIDE) if session_of(request) else ""
         response = await _form(request, next_path=target, told=told, status_code=401)
     return response
 
 
-async def _read_kept(request: Request) -> dict[str, str]:
-    """Return the fields of a form of the session that has ended; nothing if another site may have sent it."""
-    if request.scope["state"]["body_size"] > _LARGEST_KEPT:
-        return {}
-    try:
-        fields = await read_fields(request)
-        csrf.check(request, session_of(request), fields.pop(csrf.FIELD, ""))
-    except (InvalidRequest, Forbidden):
-        return {}
-    return {} if any("password" in name and fields[name] for name in fields) else fields  # a page must not show one
+def _tell_ended(kept: Kept) -> str:
+    """Return what became of a form that was sent without a session."""
+    if not kept.proof:
+        return gettext(
+            "You are not logged in, and nothing was changed. The server does not know whose form this was, and keeps "
+            "nothing of it: log in, and fill it in again."
+        )
+    if kept.lacks:
+        return gettext(
+            "Your session has ended, and nothing was changed. Log in as the same user to go on with the form; its "
+            "passwords are not kept."
+        )
+    return gettext(
+        "Your session has ended. Log in as the same user, and what you sent can be sent again; nothing was changed."
+    )
 
 
 async def log_in(request: Request) -> Response:
     """Open a session for a password or a token."""
     csrf.check_origin(request)
     fields = await read_fields(request)
-    kept = {name.removeprefix(_KEPT): value for name, value in fields.items() if name.startswith(_KEPT)}
+    kept = read_carried(fields)
     next_path = own_path(fields.get("next", ""))
     try:
         opened = await _open(request, fields)
@@ -115,16 +110,24 @@ async def log_in(request: Request) -> Response:
     if previous is not None:
         await service_of(request, Sessions).end_previous(previous, request_id=request_id_of(request))
     response: Response
-    if kept:
-        request.scope["state"]["caller"] = opened.caller
-        proof, form = csrf.issue(opened.text), tell_form(next_path, kept)
-        names = await _name_kept(request, opened, form.project, kept)
-        said: dict[str, Any] = {"form": form, "told": tell_kept(kept, names)}
-        response = await page(request, "resume.html", **said, target=next_path, kept=kept, proof=proof)
+    if kept.proof and next_path:
+        response = await _resume(request, opened, next_path, kept)
     else:
         response = see_other(f"{root()}{next_path}" if next_path else f"{base()}/")
     set_session(request, response, opened.text)
     return response
+
+
+async def _resume(request: Request, opened: OpenedSession, target: str, kept: Kept) -> Response:
+    """Show what was kept to the user who has sent it, and to any other that it was not."""
+    is_same = is_of(request, kept, opened.caller.user_id)
+    fields = kept.fields if is_same else {}
+    request.scope["state"]["caller"] = opened.caller
+    form = tell_form(target, fields)
+    names = await _name_kept(request, opened, form.project, fields)
+    said: dict[str, Any] = {"form": form, "told": tell_kept(fields, names), "kept": fields, "lacks": kept.lacks}
+    proof = csrf.issue(opened.text, opened.caller.user_id)
+    return await page(request, "resume.html", **said, target=target, is_same=is_same, proof=proof)
 
 
 async def _name_kept(request: Request, opened: OpenedSession, project: str, kept: Mapping[str, str]) -> dict[str, str]:
@@ -185,7 +188,7 @@ async def _form(
     request: Request,
     *,
     next_path: str,
-    kept: dict[str, str] | None = None,
+    kept: Kept = NOTHING,
     typed: dict[str, str] | None = None,
     problem: str = "",
     told: str = "",
@@ -199,7 +202,7 @@ async def _form(
         "login.html",
         status_code=status_code,
         next_path=own_path(next_path),
-        kept=kept or {},
+        kept=kept.hidden,
         typed=said,
         problem=problem,
         told=told,

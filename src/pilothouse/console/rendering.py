@@ -171,7 +171,7 @@ def _shared(request: Request) -> dict[str, Any]:
         "here": f"{base()}/p/{project}" if project else base(),
         "menu": bool(project),
         "path": request.scope["path"],
-        "new_csrf": lambda: csrf.issue(session) if session else "",
+        "new_csrf": lambda: csrf.issue(session, caller.user_id if caller is not None else "") if session else "",
         "request_id": request.scope["state"].get("request_id", ""),
         "asked_by": "",
         "unsure": "",

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from pilothouse.console.faults import LABELS
 from pilothouse.console.plan_words import CRDS, MODES, OPTIONS, WAITS
-from pilothouse.console.texts import Texts, gettext, gettext_noop
+from pilothouse.console.texts import Texts, gettext, gettext_noop, ngettext
 from pilothouse.console.words import INTERVALS, VERIFICATIONS
 from pilothouse.http.middleware.session import CONSOLE
 from pilothouse.states import Action
@@ -106,6 +106,8 @@ _CHOICES: Final[Mapping[str, Texts]] = {
 _CHOSEN: Final = re.compile(r"([^/@\s]+)/([^/@\s]+)/([^/@\s]+)(?:@\S*)?")
 #: What only the page knows, and says nothing to people.
 _HIDDEN: Final = frozenset({"once", "seen", "shown", "shown_sync_seconds", "shown_username", "digest", "csrf"})
+#: What no page shows.
+_SECRET: Final = frozenset({"kubeconfig", "token"})
 #: What is not undone, by the last part of the path or what the button says.
 _DESTROYS: Final = frozenset({"delete", "disable", "end-all", "remove", Action.UNINSTALL.value, "unlock"})
 #: Where the form stands that is sent to a route, if neither there nor on the page of what the route is of.
@@ -198,7 +200,9 @@ def tell_kept(kept: Mapping[str, str], names: Mapping[str, str] | None = None) -
 
 
 def _tell_value(name: str, value: str) -> str:
-    """Return a value as the form says it."""
+    """Return a value as the form says it, and of a secret its length."""
+    if name in _SECRET or "password" in name:
+        return ngettext("not shown (%(num)s character)", "not shown (%(num)s characters)", len(value))
     if name in _CHOICES and value in _CHOICES[name]:
         return _CHOICES[name][value]
     if name == "releases" and (places := _CHOSEN.findall(value)):

@@ -20,6 +20,7 @@ PAGE: Final = Texts({
     "asOf": gettext_noop("It is as of %(time)s."),
     "copied": gettext_noop("Copied"),
     "selected": gettext_noop("Selected"),
+    "refilled": gettext_noop("What you had typed is back in the form. It was not sent; type passwords again."),
     "ticked": gettext_noop("%(number)s ticked:"),
 })  # fmt: skip
 #: Of tools/editor, on pages with values.

@@ -149,6 +149,46 @@ if (document.body.dataset.user) removeDrafts(document.body.dataset.user);
 const keptHere = document.querySelector("[data-kept]");
 if (keptHere) keptHere.hidden = !Object.keys(sessionStorage).some((key) => key.startsWith(draftsAre) && key.endsWith(` ${keptHere.dataset.kept}`));
 
+// What was sent with an ended session goes back into its form, on the page that the link leads to and on no later one.
+const refill = document.body.dataset.user ? `${draftsAre}${document.body.dataset.user} back` : "";
+const refills = document.querySelector("[data-refills]");
+
+function takeRefill() {
+  const text = refill && sessionStorage.getItem(refill);
+  if (!text) return;
+  sessionStorage.removeItem(refill);
+  const { path, fields } = JSON.parse(text);
+  const given = new Map(fields);
+  const typed = (form) => [...form.elements].filter((one) => given.has(one.name) && !["hidden", "password", "file", "submit"].includes(one.type));
+  const forms = [...document.forms].filter((form) => new URL(form.getAttribute("action") || location.href, location.href).pathname === path);
+  const form = forms.sort((one, other) => typed(other).length - typed(one).length)[0];
+  if (!form || !typed(form).length) return;
+  for (const one of form.elements) {
+    if (["checkbox", "radio"].includes(one.type)) one.checked = given.get(one.name) === one.value;
+  }
+  for (const one of typed(form)) if (!["checkbox", "radio"].includes(one.type)) one.value = given.get(one.name);
+  for (let above = form.closest("details"); above; above = above.parentElement.closest("details")) above.open = true;
+  const told = document.createElement("div");
+  told.className = "notice ok";
+  told.setAttribute("role", "status");
+  told.textContent = tell("refilled");
+  form.before(told);
+  told.scrollIntoView({ block: "nearest" });
+}
+
+try {
+  if (refills) {
+    refills.textContent = refills.dataset.refills;
+    refills.addEventListener("click", () => {
+      const form = refills.closest("form");
+      const fields = [...new FormData(form)].filter(([name]) => name !== "csrf");
+      sessionStorage.setItem(refill, JSON.stringify({ path: new URL(form.getAttribute("action"), location.href).pathname, fields }));
+    });
+  } else {
+    takeRefill();
+  }
+} catch { /* it is switched off */ }
+
 // Who goes from page to page by keys begins in the content, and need not pass the menu of each page.
 const byKeys = "pilothouse-keys";
 
