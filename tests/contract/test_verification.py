@@ -411,9 +411,24 @@ def test_a_provenance_is_added_to_an_archive_that_was_stored_without_one(
     before = project.upload(archive).json()
     prov.write_text(provenance)
     plan = ("plan", "late", file, "-n", namespace)
-    assert run(*plan).returncode == 0, "without keys nothing is sent, and nothing is missing"
+    unread = (
+        "lies beside it and was not looked at, as the project trusts no key for uploads: 'pilothouse trust set --keys"
+    )
+    done = run(*plan)
+    assert (done.returncode, done.stderr.count(unread)) == (0, 1), "without keys nothing is sent, which is told"
     answer = project.upload(archive, provenance=provenance)
     assert_error(answer, 409, "CCE.01409001")
+    assert "the provenance (.prov) beside it was not looked at" in answer.text
+    assert "'pilothouse trust set --keys FILE', then upload it again" in answer.text
+    assert "override" in project.upload(archive).text
+    new = project.upload(config_map_chart("unread", "1.0.0"), provenance=provenance)
+    assert (new.status_code, new.headers["x-pilothouse-provenance-unread"]) == (201, "true")
+    (tmp_path / "mine-1.0.0.tgz").write_bytes(config_map_chart("mine", "1.0.0"))
+    (tmp_path / "mine-1.0.0.tgz.prov").write_text(provenance)
+    for words in (("plan", "mine", "./mine-1.0.0.tgz", "-n", namespace), ("chart", "upload", file, "--override")):
+        done = run(*words)
+        assert (done.returncode, done.stderr.count(unread)) == (0, 1), done
+    before = project.send("GET", f"/v2/charts/{before['id']}").json()
     trust(project, verified_only=True, keys=SIGNER.public)
     prov.write_text(provenance.replace("sha256:", "sha256:0"))
     for words in (plan, ("chart", "upload", file)):
@@ -434,10 +449,14 @@ def test_a_provenance_is_added_to_an_archive_that_was_stored_without_one(
     shown = project.send("GET", f"/v2/charts/{before['id']}").json()
     assert shown["update_at"] == before["update_at"], "the chart is as it was"
     uploaded = run("chart", "upload", file, "-o", "json")
-    assert (json.loads(uploaded.stdout)["id"], uploaded.stderr) == (before["id"], told)
+    there = (
+        f"the project had this archive already, and its provenance by the key {SIGNER.fingerprint}: nothing was changed"
+    )
+    assert (json.loads(uploaded.stdout)["id"], uploaded.stderr) == (before["id"], f"{there}\n")
     rows = project.send("GET", f"/api/v1/audit?action=cce:chart:upload&target={before['id']}").json()
     added_one = f"provenance of the stored archive added, signed by {SIGNER.fingerprint}"
-    assert [row["detail"] for row in rows] == [added_one, added_one, ""]
+    known = "provenance of the stored archive signed by the same key before"
+    assert [row["detail"] for row in rows] == [known, added_one, "", ""]
 
 
 def test_keys_of_sources_are_added_by_who_may_change_what_is_trusted(project: RunningServer, repo: Repository):

@@ -121,23 +121,26 @@ def _upload_once(context: typer.Context, path: "Path", *, version: str) -> dict[
     if any(row["source"] != SOURCE for row in found):
         raise InvalidRequest(_ways_out(path, packed))
     parameters = {"override": bool(found), "skip_lint": True, "source": SOURCE}
-    row, _ = client_of(context).send_chart(
+    row, told = client_of(context).send_chart(
         "POST",
         "/v2/charts",
         content=(f"{packed.name}.tgz", packed.content),
         parameters=orjson.dumps(parameters).decode(),
         provenance=provenance_of(path),
     )
+    for one in told:
+        echo(one, err=True)
     return {"id": row["id"], "digest": digest}
 
 
 def _add_provenance(context: typer.Context, packed: "PackedChart", provenance: str) -> None:
     """Send the provenance of an archive that the project has, if its keys verify uploads and the user may upload."""
-    from pilothouse.cli.client import ServerRefused
+    from pilothouse.cli.client import PROVENANCE_UNREAD, ServerRefused
 
     client = client_of(context)
     try:
         if not client.call("GET", "/api/v1/verification")["trusted"]:
+            echo(PROVENANCE_UNREAD, err=True)
             return
         _, told = client.send_chart(
             "POST",

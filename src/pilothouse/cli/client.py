@@ -5,6 +5,7 @@ question, and a person waits.
 """
 
 import shlex
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -30,6 +31,11 @@ _OF_ARGUMENT: Final = "argument"
 RELEASE_MOVED: Final = "release_moved"
 #: What ``auth/signing.py`` says of a signature that another secret key has made.
 _WRONG_SIGNATURE: Final = "the signature does not belong to this request and access key"
+#: A provenance lies beside an archive in vain.
+PROVENANCE_UNREAD: Final = (
+    "a provenance file (.prov) lies beside it and was not looked at, as the project trusts no key for uploads: "
+    "'pilothouse trust set --keys FILE' sets them; then send it again"
+)
 
 
 class ServerRefused(PilothouseError):
@@ -135,7 +141,7 @@ class Client:
     ) -> tuple[Any, list[str]]:
         """Upload a form with file name, bytes and texts; return the decoded JSON answer, and what is to be told.
 
-        That are lint's warnings, and that the provenance was added to what was stored before.
+        That are lint's warnings, and what became of the provenance.
         """
         import httpx2
 
@@ -144,11 +150,7 @@ class Client:
         form = httpx2.Request(method, self.url, files={"content": content}, data=texts)
         answer = self._send(method, path, form.read(), headers={"Content-Type": form.headers["content-type"]})
         told = orjson.loads(answer.headers.get("x-pilothouse-lint", "[]"))
-        if signer := answer.headers.get("x-pilothouse-provenance-added", ""):
-            told = [
-                *told,
-                f"the project had this archive already: its provenance was added, signed by the key {signer}",
-            ]
+        told = [*told, *_provenance_told(answer.headers)]
         return self._decode(answer.content), told
 
     def get(self, path: str, *, headers: dict[str, str] | None = None) -> Answer:
@@ -348,3 +350,14 @@ class Client:
         chosen = {"X-Project-Id": self._project_id} if self._project_id else {}
         keys = {"access_key": credentials.access_key, "secret_key": credentials.secret_key}
         return {**sign(signed, **keys, now=datetime.now(UTC)), **chosen}
+
+
+def _provenance_told(headers: HTTPMessage) -> Iterator[str]:
+    """Return what became of the provenance of an upload."""
+    had = "the project had this archive already"
+    if signer := headers.get("x-pilothouse-provenance-added", ""):
+        yield f"{had}: its provenance was added, signed by the key {signer}"
+    elif signer := headers.get("x-pilothouse-provenance-known", ""):
+        yield f"{had}, and its provenance by the key {signer}: nothing was changed"
+    elif headers.get("x-pilothouse-provenance-unread", ""):
+        yield PROVENANCE_UNREAD

@@ -2,9 +2,9 @@
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import orjson
 from starlette.requests import Request
@@ -82,8 +82,8 @@ async def upload(request: Request) -> Response:
             row = await service_of(request, Charts).upload(caller, sent, request_id=request_id_of(request))
     except PilothouseError as error:
         return await list_charts(request, refused=refusal(request, error))
-    if sent.warnings:
-        return await _page_of(request, row, warnings=sent.warnings)
+    if sent.warnings or sent.provenance_ends:
+        return await _page_of(request, row, warnings=sent.warnings, ends=sent.provenance_ends)
     return see_other(f"{here(caller)}/charts/{row.id}")
 
 
@@ -94,12 +94,16 @@ async def show_chart(request: Request) -> Response:
     return await _page_of(request, row)
 
 
-async def _page_of(request: Request, row: ChartRow, *, warnings: Sequence[str] = ()) -> Response:
+async def _page_of(
+    request: Request, row: ChartRow, *, warnings: Sequence[str] = (), ends: Mapping[Any, str] | None = None
+) -> Response:
     caller, signers = caller_of(request), None
     if caller.may("cce:chart:list"):
         signers = await service_of(request, Charts).list_signers(caller, [row.digest])
     values = await _values(row.values_json)
-    return await page(request, "chart.html", row=row, values=values, warnings=warnings, signers=signers)
+    return await page(
+        request, "chart.html", row=row, values=values, warnings=warnings, ends=ends or {}, signers=signers
+    )
 
 
 async def send_schema(request: Request) -> Response:

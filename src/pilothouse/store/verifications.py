@@ -110,6 +110,17 @@ async def record(tx: Transaction, new: NewVerification, *, project_id: str, dige
     )
 
 
+async def has(tx: Transaction, new: NewVerification, *, project_id: str, digest: str) -> bool:
+    """Return whether it is kept already that this key has signed the project's archive of that digest."""
+    found = exists().where(
+        chart_verifications.c.project_id == project_id,
+        chart_verifications.c.digest == digest,
+        chart_verifications.c.signing_key == new.signing_key,
+        ~chart_verifications.c.of_revision,
+    )
+    return bool((await tx.execute(select(found))).scalar_one())
+
+
 async def find(tx: Transaction, *, project_id: str, digest: str) -> VerificationRow | None:
     """Return the last verification of the archive, one by a trusted key first."""
     row = (await tx.execute(_FIND, {"of_project": project_id, "of_digest": digest})).mappings().one_or_none()

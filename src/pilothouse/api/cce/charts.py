@@ -38,10 +38,7 @@ async def upload_chart(request: Request) -> Response:
     caller_of(request).require("cce:chart:upload")  # before a large form is looked into
     async with _read_upload(request) as upload:
         row = await service_of(request, Charts).upload(caller_of(request), upload, request_id=request_id_of(request))
-    headers = _lint_headers(upload)
-    if upload.added_signer:
-        headers["X-Pilothouse-Provenance-Added"] = upload.added_signer[0]
-    return json_response(chart_to_wire(row), status_code=201, headers=headers)
+    return json_response(chart_to_wire(row), status_code=201, headers=_upload_headers(upload))
 
 
 @router.get("")
@@ -70,7 +67,7 @@ async def update_chart(request: Request, chart_id: str) -> Response:
         row = await service_of(request, Charts).update(
             caller_of(request), chart_id, upload, request_id=request_id_of(request)
         )
-    return json_response(chart_to_wire(row), headers=_lint_headers(upload))
+    return json_response(chart_to_wire(row), headers=_upload_headers(upload))
 
 
 @router.delete("/{chart_id}")
@@ -110,12 +107,16 @@ async def show_user_charts_quotas(request: Request, project_id: str) -> Response
     return json_response({"quotas": {"resources": [{"type": "Charts", "quota": quota.limit, "used": quota.used}]}})
 
 
-def _lint_headers(upload: Upload) -> dict[str, str]:
-    """Return the warnings of Helm's lint as an ASCII JSON array, as many as fit into a header; none if no warnings."""
+def _upload_headers(upload: Upload) -> dict[str, str]:
+    """Return what became of the provenance, and the warnings of Helm's lint.
+
+    These as an ASCII JSON array, as many as fit into a header; none if no warnings.
+    """
     warnings = upload.warnings
     while len(text := json.dumps(warnings, separators=(",", ":"))) > _LINT_BYTES:
         warnings = warnings[: len(warnings) // 2]
-    return {"X-Pilothouse-Lint": text} if warnings else {}
+    ends = {f"X-Pilothouse-Provenance-{end.capitalize()}": told for end, told in upload.provenance_ends.items()}
+    return {"X-Pilothouse-Lint": text, **ends} if warnings else ends
 
 
 @asynccontextmanager

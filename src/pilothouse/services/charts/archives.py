@@ -5,14 +5,14 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import orjson
 
 from pilothouse.chart_archive.charts import ChartArchive
 from pilothouse.errors import AlreadyExists, Forbidden, InvalidRequest, NotFound, QuotaExceeded
 from pilothouse.services.charts.checks import ChartChecks
-from pilothouse.services.charts.trust import Trust
+from pilothouse.services.charts.trust import NO_KEYS, Trust
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import Standing, require_still
 from pilothouse.settings import EngineSettings
@@ -35,8 +35,9 @@ _LISTS = 2
 class Upload:
     """An archive at its beginning, and the keys of the form's ``parameters``; ``visible`` None: not given.
 
-    ``warnings`` are those of Helm's lint, once the archive was checked. ``added_signer``: if the project had the
-    archive before, and its provenance was added, the fingerprint of the key.
+    ``warnings`` are those of Helm's lint, once the archive was checked. ``provenance_ends``: what became of the
+    provenance, if that is to be told: ``added`` to an archive that the project had before, or ``known`` with it, each
+    with the fingerprint of the key; or ``unread``, as the project trusts no key.
     """
 
     archive: BinaryIO
@@ -46,7 +47,7 @@ class Upload:
     source: str = ""
     provenance: str = field(default="", repr=False)
     warnings: list[str] = field(default_factory=list)
-    added_signer: list[str] = field(default_factory=list)
+    provenance_ends: dict[Literal["added", "known", "unread"], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -111,16 +112,21 @@ class Charts:
         content = chart_content(chart, source=upload.source, visible=upload.visible)
         async with self._change(caller) as tx:
             taken = await _find_version(tx, caller, chart)
-            if taken is not None and not upload.override and verified is not None and taken.digest == chart.digest:
-                await verifications.record(tx, verified, project_id=caller.project_id, digest=chart.digest)
-                upload.added_signer.append(verified.fingerprint)
-                detail = f"provenance of the stored archive added, signed by {verified.fingerprint}"
+            is_same = taken is not None and taken.digest == chart.digest
+            if taken is not None and not upload.override and verified is not None and is_same:
+                detail = await _add_provenance(tx, upload, verified, chart, project_id=caller.project_id)
                 await _record(tx, caller, "cce:chart:upload", taken, request_id=request_id, detail=detail)
                 return taken
             if taken is not None and not upload.override:
+                there = f"chart {chart.name} {chart.version} already exists (id {taken.id})"
+                if upload.provenance and is_same:
+                    raise AlreadyExists(
+                        f"{there}, with this archive; the provenance (.prov) beside it was not looked at, as "
+                        f"{NO_KEYS}, then upload it again"
+                    )
                 raise AlreadyExists(
-                    f"chart {chart.name} {chart.version} already exists (id {taken.id}); upload it with "
-                    'parameters {"override": true} to replace it, or raise the version in Chart.yaml'
+                    f'{there}; upload it with parameters {{"override": true}} to replace it, or raise the version in '
+                    "Chart.yaml"
                 )
             if taken is None:
                 await self._check_quota(tx, caller)
@@ -130,6 +136,7 @@ class Charts:
             else:
                 row = await store.replace_chart(tx, content, chart_id=taken.id)
             await _record(tx, caller, "cce:chart:upload", row, request_id=request_id)
+        _note_unread(upload, verified)
         return row
 
     async def update(self, caller: Caller, chart_id: str, upload: Upload, *, request_id: str) -> ChartRow:
@@ -161,6 +168,7 @@ class Charts:
             content = chart_content(chart, source=upload.source, visible=upload.visible)
             row = await store.replace_chart(tx, content, chart_id=old.id)
             await _record(tx, caller, "cce:chart:update", row, request_id=request_id)
+        _note_unread(upload, verified)
         return row
 
     async def delete(self, caller: Caller, chart_id: str, *, request_id: str) -> ChartRow:
@@ -315,6 +323,22 @@ def chart_content(chart: ChartArchive, *, source: str, visible: bool | None = No
         source=source,
         visible=visible,
     )
+
+
+async def _add_provenance(
+    tx: Transaction, upload: Upload, verified: NewVerification, chart: ChartArchive, *, project_id: str
+) -> str:
+    """Add it to the archive that is stored, unless it has one by that key; return what the audit tells."""
+    is_known = await verifications.has(tx, verified, project_id=project_id, digest=chart.digest)
+    await verifications.record(tx, verified, project_id=project_id, digest=chart.digest)
+    upload.provenance_ends["known" if is_known else "added"] = verified.fingerprint
+    what = "signed by the same key before" if is_known else f"added, signed by {verified.fingerprint}"
+    return f"provenance of the stored archive {what}"
+
+
+def _note_unread(upload: Upload, verified: NewVerification | None) -> None:
+    if upload.provenance and verified is None:
+        upload.provenance_ends["unread"] = "true"
 
 
 async def _find(tx: Transaction, caller: Caller, chart_id: str) -> ChartRow:

@@ -17,6 +17,8 @@ from pilothouse.store.sources import SourceRow
 from pilothouse.store.verifications import NewVerification, SourceTrust, TrustRow, VerificationRow
 
 SET_TRUST: Final = "cce:verification:update"
+#: Why the provenance of an upload is passed over, and what to do.
+NO_KEYS: Final = "this project trusts no key for uploads: set some with 'pilothouse trust set --keys FILE'"
 #: Fingerprints of keys in a row of the audit.
 _MOST_TOLD: Final = 5
 
@@ -115,7 +117,11 @@ class Trust:
             raise not_verified(
                 chart,
                 "this project takes verified charts only, and "
-                + ("trusts no key for uploads" if provenance else "it came without a provenance file (.prov)"),
+                + (
+                    "trusts no key for uploads: 'pilothouse trust set --keys FILE' sets them"
+                    if provenance
+                    else "it came without a provenance file (.prov)"
+                ),
             )
         return None
 
