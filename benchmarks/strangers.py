@@ -12,10 +12,9 @@ import os
 import socket
 import ssl
 import statistics
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,11 +22,13 @@ from urllib.parse import urlsplit
 from benchmarks.figures import Figure, percentile
 from benchmarks.http import Connections, connections
 from benchmarks.place import Place, child_of, rss
+from pilothouse.open_files import raise_open_files
 from tests.support.charts import config_map_chart
 from tests.support.servers import RunningServer
 
+#: Of each attack, without a pause, in each round.
 SECONDS = float(os.environ.get("BENCH_ATTACK_SECONDS") or 20)
-ROUNDS = 3
+ROUNDS = int(os.environ.get("BENCH_ATTACK_ROUNDS") or 3)
 CLIENTS = 2
 RATE = 20
 _LOGIN = "/v3/auth/tokens"
@@ -105,52 +106,68 @@ async def strangers(place: Place) -> list[Figure]:
             await _requests(http, chart, until=asyncio.create_task(asyncio.sleep(2)))
             quiet = []
             for _ in range(ROUNDS):
-                nothing = asyncio.create_task(asyncio.sleep(SECONDS / ROUNDS))
+                nothing = asyncio.create_task(asyncio.sleep(SECONDS))
                 quiet.append(percentile(await _requests(http, chart, until=nothing), 0.99))
             undisturbed = statistics.median(quiet)
             for name in ATTACKS:
-                before, during = rss(api), []
+                during, growth = [], []
                 for _ in range(ROUNDS):
+                    sizes = [rss(api)]
+                    watching = asyncio.create_task(_watch(api, sizes))
                     clients = loop.run_in_executor(process, _attack_at_once, name, place.server)
                     during.append(percentile(await _requests(http, chart, until=clients), 0.99))
                     await clients
+                    watching.cancel()
+                    growth.append(max(sizes) - sizes[0])
                 more = tuple(one - undisturbed for one in during)
                 figures += [
                     Figure(f"{name}: p99 of a signed GET more than without", more, target=_MILLISECONDS),
-                    Figure(f"{name}: growth of the API", (rss(api) - before,), "MiB", target=_MEMORY),
+                    Figure(f"{name}: growth of the API", tuple(growth), "MiB", target=_MEMORY),
                 ]
     return [Figure(f"signed GET at {RATE}/s, nobody attacks: p99", tuple(quiet)), *figures]
 
 
+async def _watch(pid: int, sizes: list[float]) -> None:
+    """Add the memory of a process ten times a second, until cancelled."""
+    while True:
+        sizes.append(rss(pid))
+        await asyncio.sleep(0.1)
+
+
 def _attack_at_once(name: str, server: RunningServer) -> None:
+    """Attack for SECONDS with all clients."""
+    raise_open_files()
     attack = ATTACKS[name]
     content = attack.content()
-    threads = [threading.Thread(target=_attack, args=(server, attack, content), daemon=True) for _ in range(CLIENTS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(CLIENTS) as threads:
+        list(threads.map(lambda _: _attack(server, attack, content), range(CLIENTS)))
 
 
 def _attack(server: RunningServer, attack: Attack, content: bytes) -> None:
     address = urlsplit(server.tls_url if attack.tls_port else server.url)
     context = ssl.create_default_context(cafile=server.ca)
-    until = time.monotonic() + SECONDS / ROUNDS
+    until = time.monotonic() + SECONDS
     with contextlib.ExitStack() as held:
         while time.monotonic() < until:
-            with contextlib.suppress(OSError):
+            try:
                 connection = socket.create_connection((address.hostname or "", address.port or 0), timeout=10)
                 if attack.hold:
                     held.callback(connection.close)
                     connection.sendall(content)
                     time.sleep(0.01)
-                    continue
-                with contextlib.closing(connection):
-                    if attack.handshake:
-                        context.wrap_socket(connection, server_hostname=address.hostname).close()
-                        continue
-                    connection.sendall(content)
-                    connection.recv(65536)
+                else:
+                    with contextlib.closing(connection):
+                        _use(connection, attack, content, context, address.hostname or "")
+            except OSError:  # refused or cut off, as it is to be
+                time.sleep(0.001)
+
+
+def _use(connection: socket.socket, attack: Attack, content: bytes, context: ssl.SSLContext, name: str) -> None:
+    if attack.handshake:
+        context.wrap_socket(connection, server_hostname=name).close()
+        return
+    connection.sendall(content)
+    connection.recv(65536)
 
 
 async def _requests(http: Connections, chart: str, *, until: "asyncio.Future[Any]") -> list[float]:
