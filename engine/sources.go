@@ -211,6 +211,9 @@ func decodeIndex(data []byte) (map[string][]*indexEntry, error) {
 		APIVersion string                   `json:"apiVersion"`
 		Entries    map[string][]*indexEntry `json:"entries"`
 	}
+	if len(bytes.TrimSpace(data)) == 0 {
+		return nil, fmt.Errorf("it is empty")
+	}
 	if bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("<")) {
 		return nil, fmt.Errorf("it is not the index of a chart repository, but HTML or XML, such as a page to log in")
 	}
@@ -222,6 +225,11 @@ func decodeIndex(data []byte) (map[string][]*indexEntry, error) {
 		whole.Entries, whole.APIVersion = found, version
 	} else if err := yaml.Unmarshal(data, &whole); err != nil {
 		return nil, shapeError(err)
+	}
+	if whole.APIVersion == "" {
+		if err := yaml.Unmarshal(data, &whole); err != nil { // lines of another shape may have been passed over
+			return nil, shapeError(err)
+		}
 	}
 	if whole.APIVersion == "" {
 		return nil, fmt.Errorf("no API version is specified; it is not the index of a chart repository")

@@ -115,7 +115,8 @@ def demonstrate(*, stop_at_end: bool) -> int:
         if not stop_at_end:
             wait_for_interrupt(server)
     finally:
-        stop_server()
+        if not was_stopped(server.pid):  # else what runs now is another demo's
+            stop_server()
         if stop_at_end and not was_running:
             local.down()
     return 0
@@ -161,6 +162,8 @@ def _start_server(port: int, tls_port: int) -> Server:
     until = time.monotonic() + LONGEST_SECONDS
     while time.monotonic() < until:
         if not process.alive():
+            if was_stopped(process.pid):
+                raise DemoFailed("the server was stopped from another shell (make demo-down, or another make demo)")
             said = tail(log)
             raise (PortTaken if os.strerror(errno.EADDRINUSE) in said else DemoFailed)(f"the server ended:\n{said}")
         with contextlib.suppress(PilothouseError, OSError, ValueError):
@@ -336,7 +339,7 @@ def say_how_to_go_on(server: Server, *, stop_at_end: bool) -> None:
 
 
 def wait_for_interrupt(server: Server) -> None:
-    """Return at Ctrl-C or SIGTERM; raises DemoFailed if the server ends by itself."""
+    """Return at Ctrl-C or SIGTERM, or if another shell stops the server; raise DemoFailed if it ends by itself."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     process = noted_server()
     try:
@@ -344,6 +347,9 @@ def wait_for_interrupt(server: Server) -> None:
             time.sleep(0.5)
     except KeyboardInterrupt:
         console.print("\nstopping the server; the local cluster stays for the next run (make demo-down stops it too)")
+        return
+    if was_stopped(server.pid):
+        console.print("\nthe server was stopped from another shell (make demo-down, or another make demo)")
         return
     raise DemoFailed(f"the server (pid {server.pid}) ended by itself:\n{tail(DEMO / 'serve.log')}")
 
@@ -358,8 +364,15 @@ def stop_server() -> None:
     """Stop the server that this or an earlier demo started, if it still runs."""
     process = noted_server()
     if process is not None:
+        (DEMO / "stopped").write_text(str(process.pid))  # before, for the shell that waits for it
         process.stop(grace=LONGEST_SECONDS)
     (DEMO / "pid").unlink(missing_ok=True)
+
+
+def was_stopped(pid: int) -> bool:
+    """Return whether a demo was told to stop that server."""
+    stopped = DEMO / "stopped"
+    return stopped.exists() and stopped.read_text() == str(pid)
 
 
 def noted_server() -> processes.Process | None:

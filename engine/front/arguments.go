@@ -43,7 +43,6 @@ var (
 			"--reverse": "reverse", "-r": "reverse", "--short": "short", "-q": "short", "--no-headers": "no-headers",
 			"--deployed": "deployed", "--failed": "failed", "--pending": "pending", "--superseded": "superseded",
 			"--uninstalled": "uninstalled", "--uninstalling": "uninstalling",
-			"--update-available": "updatable",
 		},
 		"upgrade": {
 			"--install": "install", "-i": "install", "--create-namespace": "create-namespace", "--wait=none": "wait-for-none",

@@ -84,9 +84,6 @@ func list(server connection, typed arguments, out, notes *bytes.Buffer) error {
 	if err != nil {
 		return err
 	}
-	if typed.set["updatable"] && len(rows) == 0 {
-		return errUnusual // why there are none is told
-	}
 	if typed.set["short"] {
 		for _, found := range rows {
 			if !plain(found.name, "") {
@@ -145,12 +142,8 @@ func (typed arguments) query(server connection) []pair {
 	if typed.set["short"] {
 		fields = "name"
 	}
-	updatable := ""
-	if typed.set["updatable"] {
-		updatable = "true"
-	}
 	return []pair{
-		{"cluster", server.cluster}, {"update_available", updatable}, {"namespace", namespace}, {"status", strings.Join(wanted, ",")},
+		{"cluster", server.cluster}, {"namespace", namespace}, {"status", strings.Join(wanted, ",")},
 		{"name", typed.values["filter"]}, {"sort", sort}, {"fields", fields},
 	}
 }

@@ -213,6 +213,11 @@ class SourceUnavailable(PilothouseError):
 class SourceDenied(SourceUnavailable):
     """A chart source refuses the credentials that it was asked with, or needs some."""
 
+    def __init__(self, message: str, *, asked: str = "") -> None:
+        """``asked``: the address and the status, if it is not known here whether there were credentials."""
+        super().__init__(message)
+        self.asked = asked
+
 
 class SourceUntrusted(SourceUnavailable):
     """A chart source shows a certificate that is not trusted."""

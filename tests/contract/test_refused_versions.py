@@ -171,6 +171,9 @@ def test_what_could_not_be_looked_at_is_told_as_not_checked_and_hides_nothing(of
     offering.repo.answers = answers
     assert offering.offered(sync=True) == ("1.1.0", [])
     assert offering.release.get()["update_unchecked"] == "1.2.0"
+    found = {one["version"]: one["signature"] for one in offering.call("GET", "/charts/webapp")}
+    assert found == {"1.2.0": "unchecked", "1.1.0": "verified", "1.0.0": "verified"}
+    assert "not checked yet" in server.command("search", "webapp", "--versions", "--source", offering.name).stdout
     shown = server.command("status", "web", *place, server.cluster_id).stdout
     assert f"UPDATE AVAILABLE: 1.1.0, of source {offering.name}\n" in shown
     assert f"UPDATE NOT CHECKED: 1.2.0, of source {offering.name}: whether it is signed is not known yet\n" in shown
@@ -217,6 +220,12 @@ def test_what_is_refused_is_told_by_the_commands(offering: Offering):
     offering.refused("1.1.0")
     listed = server.command("search", "webapp", "--versions", "--source", offering.name)
     assert "REFUSED: chart webapp 1.1.0 is not verified" in listed.stdout, listed
+    assert listed.stdout.splitlines()[0].split("  ")[0:1] == ["NAME"]
+    assert "SIGNED" in listed.stdout.splitlines()[0]
+    signed_ones = {one["version"]: one["signature"] for one in offering.call("GET", "/charts/webapp")}
+    assert signed_ones == {"1.1.0": "refused", "1.0.0": "verified"}
+    unlisted = server.command("list", "--update-available", *place, server.cluster_id).stderr
+    assert "1 release is not listed, whose updates are unknown or refused" in unlisted
     shown = server.command("status", "web", *place, server.cluster_id)
     assert f"UPDATE REFUSED: 1.1.0, of source {offering.name}, is not signed by a trusted key\n" in shown.stdout, shown
     assert offering.release.get()["update_refused"] == "1.1.0"
@@ -239,9 +248,16 @@ def test_a_release_tells_that_its_source_fails_and_since_when(offering: Offering
     at = time_of(source["failed_at"])
     assert f"SOURCE FAILING: {offering.name} could not be synchronised at {at}: {source['problem']}\n" in told
     assert f"  updates are as of its last synchronisation, {time_of(source['synced_at'])}\n" in told
+    listing = server.command("list", "--update-available", *place, server.cluster_id).stderr
+    assert "1 release is not listed, whose updates are unknown or refused: pilothouse list --update-unknown" in listing
+    assert f"source {offering.name} could not be synchronised at {at}, so updates may be missing: " in listing
+    unknown = server.command("list", "--update-unknown", "-q", *place, server.cluster_id)
+    assert unknown.stdout == "web\n", unknown
     offering.repo.answers = None
     offering.call("POST", "/sync")
     assert "SOURCE FAILING" not in server.command("status", "web", *place, server.cluster_id).stdout
+    assert "not listed" not in server.command("list", "--update-available", *place, server.cluster_id).stderr
+    assert server.command("list", "--update-unknown", "-q", *place, server.cluster_id).stdout == ""
 
 
 def test_a_plan_tells_that_the_signature_of_its_chart_counts_no_more(offering: Offering):

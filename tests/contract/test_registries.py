@@ -108,8 +108,22 @@ def test_the_wrong_password(server: RunningServer, running: Registry):
     body = running.as_source(named(), credentials={"username": USER, "password": "not-the-password"})
     answer = server.send("POST", "/api/v1/sources", json_body=body)
     assert_error(answer, *INVALID)
-    assert "refuses the credentials of the source, or needs some (401)" in answer.text
+    assert "answered 401: it refuses the credentials given for it" in answer.text
     assert "not-the-password" not in answer.text
+
+
+def test_a_version_that_a_registry_does_not_have_is_told_with_those_that_it_has(
+    server: RunningServer, running: Registry, kubernetes: RunningCluster
+):
+    name = named()
+    for version in ("1.0.0", "1.1.0"):
+        running.push(kubernetes.helm, config_map_chart(name, version))
+    with added(server, running.as_source(named(), sync_seconds=0)) as source:
+        answer = server.send("GET", f"/api/v1/sources/{source}/charts/{name}/9.9.9")
+        assert_error(answer, 404, "CCE.01404001")
+        told = f"has no version of chart '{name}' that fits '9.9.9'; it has 1.1.0, 1.0.0; it was synchronised at "
+        assert told in answer.text, answer.text
+        assert "synchronise it for newer ones" in answer.text
 
 
 ARCHIVE = ARCHIVES["1.0.0"]

@@ -78,13 +78,18 @@ def test_a_release_keeps_its_source_when_the_password_is_another(
         only_with(NEW, repo)
         repo.files["index.yaml"] = index("1.0.0", "1.1.0")
         sync = server.send("POST", f"/api/v1/sources/{source}/sync")
-        assert_error(sync, *AWAY, f"(401); 'pilothouse source update {name} --username NAME' gives it others")
+        assert_error(
+            sync,
+            *AWAY,
+            "answered 401: it refuses the credentials given for it; "
+            f"'pilothouse source update {name} --username NAME' gives it others",
+        )
         before = server.send("GET", f"/api/v1/sources/{source}").json()
         assert before["problem"]
 
         wrong = {"username": "puller", "password": "neither-of-both"}
         answer = server.send("PATCH", f"/api/v1/sources/{source}", json_body={"credentials": wrong})
-        assert_error(answer, *INVALID, "refuses the credentials of the source, or needs some (401)")
+        assert_error(answer, *INVALID, "answered 401: it refuses the credentials given for it")
         assert server.send("GET", f"/api/v1/sources/{source}").json() == before
         failed = server.send("GET", f"/api/v1/audit?target={name}&action=cce:source:update&outcome=failed").json()
         assert [row["detail"].partition(":")[0] for row in failed] == ["credentials of user puller"]
@@ -120,8 +125,8 @@ def told_before_it_is_removed(server: RunningServer, name: str, *, place: str) -
     assert (listed[0], listed.count(name)) == ("web", 1)
     assert "\nRELEASES: 1: " in server.command("source", "show", name).stdout
     before = server.command("source", "remove", name, "--dry-run").stdout
-    assert before.startswith("1 release made from its charts run on, and tell that it was removed; their")
-    assert f"{place}\n" in before
+    assert before.startswith("1 release uses charts of this source: ")
+    assert f"{place}\nIt keeps running. No updates are shown for it any more, until it is upgraded" in before
     assert before.endswith(f"\ndry run: source {name} was not removed\n")
     removed = server.command("source", "remove", name).stdout
     assert removed == before.replace(f"dry run: source {name} was not removed", f"source {name} was removed")
@@ -130,7 +135,11 @@ def told_before_it_is_removed(server: RunningServer, name: str, *, place: str) -
 def test_what_was_refused_is_found_in_the_audit_by_the_name_of_the_source(server: RunningServer, repo: Repository):
     person, given = add_person(server, "CCE ReadOnlyAccess", project_id=server.project_id), body(repo)
     only_with(OLD, repo)
-    assert_error(server.send("POST", "/api/v1/sources", json_body=given), *INVALID, "needs some (401)")
+    assert_error(
+        server.send("POST", "/api/v1/sources", json_body=given),
+        *INVALID,
+        "answered 401: it needs credentials, and has none; give a user name and a password",
+    )
 
     def found(outcome: str) -> list[tuple[str, str]]:
         rows = server.send("GET", f"/api/v1/audit?target={given['name']}&outcome={outcome}").json()

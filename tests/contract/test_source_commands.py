@@ -61,6 +61,27 @@ def named_by_an_address(server: RunningServer, name: str, address: str) -> None:
     assert "no source of this project has the address https://localhost:1/other" in unknown.stderr
 
 
+def test_an_added_source_tells_what_it_lacks(server: RunningServer, tmp_path: Path):
+    name = f"source-{uuid.uuid4().hex[:10]}"
+
+    def add(address: str, *options: str, given: str = "") -> str:
+        words = ("source", "add", name, address, "--ca-file", "ca.pem", *options)
+        return server.command(*words, folder=tmp_path, given=given).stderr
+
+    with repository() as serving:
+        (tmp_path / "ca.pem").write_text(serving.ca)
+        serving.files["index.yaml"] = b"apiVersion: v1\nentries: {}\n"
+        told = f"its index lists no chart yet; once it does, 'pilothouse source sync {name}' reads it again\n"
+        assert add(serving.url) == told
+        assert server.command("source", "remove", name).returncode == 0
+        serving.answers = lambda _: Reply(status=401)
+        told = add(serving.url)
+        assert "answered 401: it needs credentials, and has none; --username NAME asks for its password" in told
+        told = add(serving.url, "--username", "ann", "--password-stdin", given="wrong\n")
+        assert "answered 401: it refuses the credentials given for it; check --username, and the password" in told
+        assert "PILOTHOUSE_SOURCES__ALLOW_HTTP=true" in add("localhost/charts")
+
+
 def test_charts_of_a_repository_and_of_a_registry(server: RunningServer, tmp_path: Path):
     def run(*arguments: str) -> str:
         done = server.command(*arguments, folder=tmp_path)

@@ -202,7 +202,7 @@ def test_the_command_line_tells_it(sourced: Sourced, tmp_path: Path):
     assert "CLUSTER" not in listed
     everywhere = told("list", *place, "--all-clusters").splitlines()
     assert (everywhere[0].split()[1], len(everywhere)) == ("CLUSTER", 2)
-    assert told("list", "--update-available", *place) == listed
+    assert server.command("list", "--update-available", *place).stdout == listed
     status = told("status", "web", *place, "--cluster", server.cluster_id)
     assert f"UPDATE AVAILABLE: 1.2.0, of source {sourced.name}\n" in status
     sourced.offer(*VERSIONS, "3.0.0", deprecated="3.0.0")
@@ -210,7 +210,7 @@ def test_the_command_line_tells_it(sourced: Sourced, tmp_path: Path):
     assert "3.0.0 (deprecated)" in told("status", "web", *place, "--cluster", server.cluster_id)
     sourced.offer("1.0.0")
     assert told("list", *place).splitlines()[0].split()[-1] == "SOURCE"
-    none = server.command("list", "--update-available", *place)  # the small one hands this over
+    none = server.command("list", "--update-available", *place)
     assert ("web" in none.stdout, none.returncode) == (False, 0)
     assert "update" in none.stderr
     assert "UPDATE AVAILABLE" not in told("status", "web", *place, "--cluster", server.cluster_id)

@@ -230,7 +230,8 @@ class Fetch:
     async def _unreachable(self, url: str, error: Exception, began: float) -> SourceUnavailable:
         """Return the error: who names an address first must not learn what is in our network, nor from the time.
 
-        Of public addresses everybody may learn it as well without us.
+        Of public addresses everybody may learn it as well without us, and of what the operator has listed by itself
+        there is nothing else to learn.
         """
         reason = describe_failure(error)
         if "certificate is not trusted" in reason:
@@ -238,15 +239,21 @@ class Fetch:
             return SourceUntrusted(f"{shown(url)} cannot be reached: {reason}; {hint}")
         _, host, port = authority(url)
         reached = self._resolved.get((host, port), [])
-        if (self.origin.known and self.is_home(url)) or (reached and all(map(is_public, reached))):
+        if (self.origin.known and self.is_home(url)) or (reached and all(self._may_be_told(host, port))):
             return SourceUnavailable(f"{shown(url)} cannot be reached: {reason}")
         await asyncio.sleep(max(0.0, began + self.settings.connect_seconds - time.monotonic()))
         return SourceUnavailable(
             f"{shown(url)} cannot be reached as a chart source: nothing listens there, it did not answer in time, or "
-            "not as expected; which of these is told of public addresses only, and otherwise in the log of Pilothouse: "
-            "ask whoever may read it",
+            "not as expected; which of these is told of public addresses, and of those that "
+            "PILOTHOUSE_SOURCES__ALLOWED lists one by one, and otherwise in the log of Pilothouse: ask whoever may "
+            "read it",
             detail=reason,
         )
+
+    def _may_be_told(self, host: str, port: int) -> Iterator[bool]:
+        name = host.lower().rstrip(".")
+        for address in self._resolved.get((host, port), []):
+            yield is_public(address) or self._rules.names(address, port=port, name=name)
 
     async def _resolve(self, host: str, port: int) -> list[str]:
         if (host, port) not in self._resolved:
@@ -339,7 +346,8 @@ def refuse_error(answer: Answer, what: str) -> None:
     """Return for a success, else raise SourceUnavailable or InvalidSource with the status; ``what`` was asked for."""
     where = shown(answer.url)
     if answer.status in (401, 403):
-        raise SourceDenied(f"{where} refuses the credentials of the source, or needs some ({answer.status})")
+        told = f"{where} refuses the credentials of the source, or needs some ({answer.status})"
+        raise SourceDenied(told, asked=f"{where} answered {answer.status}")
     if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         raise SourceUnavailable(f"{where} answered {answer.status}")
     if answer.status >= _FIRST_REDIRECT:

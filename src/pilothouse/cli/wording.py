@@ -27,6 +27,8 @@ _UNLOCK: Final = re.compile(r"POST /api/v1/clusters/[\w-]+/unlock")
 _RELEASE: Final = re.compile(r"/clusters/([^/]+)/namespaces/([^/]+)/releases/([^/?]+)")
 #: Fields of a chart source, which are files and flags.
 _PHRASES: Final = {
+    "give a user name and a password": "--username NAME asks for its password, --password-stdin reads it",
+    "check the user name and the password": "check --username, and the password",
     "; send the authority that signed it as ca": "; name a file with the authority that signed it by --ca-file",
     "send them in the field credentials": "name the user by --username",
     "its history lists the existing revisions": "'pilothouse history NAME' lists those that it has",

@@ -75,6 +75,24 @@ class Addresses:
             return f"{address} port {port} is not among the addresses that {self.setting} lists"
         return None
 
+    def names(self, address: str, *, port: int, name: str) -> bool:
+        """Return whether whoever runs this server has singled out the address: by itself, its name, or as loopback.
+
+        A network, or names below one, is a list of what may be there, and not of what is.
+        """
+        ip = ipaddress.ip_address(address.split("%", maxsplit=1)[0])
+        if self.allow_loopback and ip.is_loopback:
+            return True
+        return any(
+            (entry.port is None or entry.port == port)
+            and (
+                entry.network.num_addresses == 1 and _contains(entry.network, ip)
+                if entry.network is not None
+                else entry.name == name
+            )
+            for entry in self.entries
+        )
+
     def _refusal(self, ip: Address, address: str, port: int) -> str | None:
         """Return a reason if the address is special and not itself listed."""
         odd = ip.is_reserved or ip in _THIS_NETWORK if isinstance(ip, ipaddress.IPv4Address) else False

@@ -240,6 +240,18 @@ SELECT o.chart_id, s.project_id, s.name, s.url FROM chart_origins o JOIN chart_s
 WHERE s.id = :of_source
 ON CONFLICT (chart_id) DO NOTHING
 """)
+#: A release is made from the chart ``chart_id``, of which no update is offered, and there may be one: its source was
+#: removed, or could not be synchronised last, or has a newer version that was refused, or was not looked at yet.
+UPDATE_UNKNOWN: Final = """chart_id IN (
+    SELECT gone.chart_id FROM removed_origins gone
+    WHERE gone.project_id = :project_id AND NOT EXISTS (SELECT FROM chart_origins o WHERE o.chart_id = gone.chart_id)
+    UNION ALL
+    SELECT o.chart_id FROM chart_origins o JOIN chart_sources s ON s.id = o.source_id
+    WHERE s.project_id = :project_id AND o.newer_version = '' AND (s.problem <> '' OR EXISTS (
+      SELECT FROM source_versions v
+      WHERE v.source_id = o.source_id AND v.name = o.name AND v.order_key > o.order_key AND NOT v.is_gone
+        AND right(v.order_key, 1) = '~'
+    )))"""
 # Few are not kept: revisions and operations, which are many, are read only if there is one.
 _SWEEP = text("""
 WITH loose AS MATERIALIZED (

@@ -16,7 +16,7 @@ from typing import Any, Final
 from sqlalchemy import TextClause, text
 
 from pilothouse.states import UNSETTLED, ReleaseStatus
-from pilothouse.store.chart_origins import find_sources
+from pilothouse.store.chart_origins import UPDATE_UNKNOWN, find_sources
 from pilothouse.store.database import Transaction
 from pilothouse.store.drift import OUTDATED
 from pilothouse.store.shown_releases import (
@@ -38,7 +38,8 @@ class ReleaseFilter:
     ``manager``: the beginning of the manager's name, ``none`` or ``operator`` for one of another program. ``places``:
     clusters' ids with namespaces; None for all. ``locked``: on the way to another status, and no operation is at work,
     neither here nor ``elsewhere``: cluster, namespace and name of those. ``source``: the name of the one that the chart
-    came from. ``unlooked``: no look tells of its drift as it is now.
+    came from. ``update_unknown``: no
+    update is offered, and there may be one. ``unlooked``: no look tells of its drift as it is now.
     """
 
     cluster: str = ""
@@ -52,6 +53,7 @@ class ReleaseFilter:
     locked: bool = False
     elsewhere: tuple[tuple[str, str, str], ...] = ()
     update_available: bool | None = None
+    update_unknown: bool = False
     source: str = ""
     changed_since: datetime | None = None
     hide_addons: bool = False
@@ -214,7 +216,8 @@ async def count_statuses(tx: Transaction, *, project_id: str, filters: ReleaseFi
 
 
 def _parameters(project_id: str, filters: ReleaseFilter) -> dict[str, Any]:
-    unbound = {"manager", "drifted", "unlooked", "locked", "update_available", "hide_addons", "places", "elsewhere"}
+    unbound = {"manager", "drifted", "unlooked", "locked", "hide_addons", "places", "elsewhere"}
+    unbound |= {"update_available", "update_unknown"}
     conditions = {name: value for name, value in vars(filters).items() if value and name not in unbound}
     if filters.statuses:
         conditions["statuses"] = list(filters.statuses)
@@ -298,6 +301,8 @@ def _conditions(filters: ReleaseFilter) -> list[str]:
         conditions.append(f"status <> '{ReleaseStatus.UNINSTALLED}' AND NOT {_HAS_LOOK.replace('{found}', 'true')}")
     if filters.update_available is not None:
         conditions.append(_OF_SOURCES.replace("{found}", "<>" if filters.update_available else "="))
+    if filters.update_unknown:
+        conditions.append(UPDATE_UNKNOWN)
     if filters.source:
         conditions.append(_OF_ONE_SOURCE)
     return conditions

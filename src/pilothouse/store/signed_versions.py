@@ -65,6 +65,9 @@ _IS_LOOKED_AT: Final = """EXISTS (
   )"""
 #: A version ``v`` of the source ``s`` is known to be signed by one of its keys, if it has any.
 IS_SIGNED: Final = f"(s.verification = 'none' OR {_IS_LOOKED_AT} OR {_IS_PULLED})"
+#: What is known of it, for those who choose a version: ``r`` is its row of what was refused. Empty without keys.
+SIGNATURE: Final = f"""CASE WHEN s.verification = 'none' THEN '' WHEN r.reason IS NOT NULL THEN 'refused'
+  WHEN {IS_SIGNED} THEN 'verified' ELSE 'unchecked' END"""
 # What has no digest, as in a registry, can be replaced: it is looked at again.
 _CANDIDATES = text(f"""
 WITH used AS MATERIALIZED (

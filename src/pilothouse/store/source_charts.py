@@ -10,8 +10,9 @@ from sqlalchemy.dialects.postgresql import insert
 from pilothouse.store.charts import ChartContent, ChartRow
 from pilothouse.store.database import Transaction
 from pilothouse.store.described_versions import IS_DESCRIBED
+from pilothouse.store.signed_versions import SIGNATURE
 from pilothouse.store.sources import NewSource
-from pilothouse.store.tables import chart_origins, chart_verifications, charts, refused_versions, source_versions
+from pilothouse.store.tables import chart_origins, chart_verifications, charts, source_versions
 
 #: Rows of an index in one statement.
 BATCH: Final = 2000
@@ -25,7 +26,8 @@ _SHOWN: Final = (
 class SourceVersion:
     """One version of a chart of a source; ``chart_id`` and ``pulled_digest``: of the chart that was pulled.
 
-    ``refused``: why it could not be verified when it was pulled last, if that holds still. ``moved_at``: when it was
+    ``refused``: why it could not be verified, if that holds still. ``signature``: whether a key of the source has
+    signed it, ``verified``, ``refused`` or ``unchecked``, empty if it has no keys. ``moved_at``: when it was
     found that its source has another archive than was pulled, with the digests of then.
     """
 
@@ -48,6 +50,7 @@ class SourceVersion:
     chart_id: str | None
     pulled_digest: str | None
     refused: str
+    signature: str
 
     @property
     def is_prerelease(self) -> bool:
@@ -285,7 +288,7 @@ def _of(source_id: str, name: str) -> dict[str, str]:
 
 
 def _version(row: Any) -> SourceVersion:
-    return SourceVersion(**{name: row[name] for name in (*_SHOWN, "chart_id", "pulled_digest", "refused")})
+    return SourceVersion(**{name: row[name] for name in (*_SHOWN, "chart_id", "pulled_digest", "refused", "signature")})
 
 
 _OF_SOURCE = source_versions.c.source_id == bindparam("of_source")
@@ -294,23 +297,31 @@ _IS_PULLED = and_(
     charts.c.name == source_versions.c.name,
     charts.c.version == source_versions.c.version,
 )
-_IS_REFUSED = and_(
-    *(refused_versions.c[name] == source_versions.c[name] for name in ("source_id", "name", "version", "digest"))
-)
 _CLEAR = delete(source_versions).where(_OF_SOURCE, ~exists().where(_IS_PULLED))
 _CLEAR_CHART = _CLEAR.where(source_versions.c.name == bindparam("of_name"), ~IS_DESCRIBED)
 _DROP_GONE = _CLEAR.where(source_versions.c.name == bindparam("of_name"), source_versions.c.is_gone)
 _MARK_GONE = text("UPDATE source_versions SET is_gone = true, is_newest = false WHERE source_id = :of_source")
-_ROWS = select(
-    *(source_versions.c[name] for name in ("source_id", *_SHOWN)),
-    charts.c.id.label("chart_id"),
-    charts.c.digest.label("pulled_digest"),
-    func.coalesce(refused_versions.c.reason, "").label("refused"),
-).select_from(source_versions.outerjoin(charts, _IS_PULLED).outerjoin(refused_versions, _IS_REFUSED))
-_OF_CHART = _ROWS.where(_OF_SOURCE, source_versions.c.name == bindparam("of_name"))
-_LIST = _OF_CHART.order_by(source_versions.c.order_key.desc(), source_versions.c.version)
-_FIND = _OF_CHART.where(source_versions.c.version == bindparam("of_version"))
-_LIST_MOVED = _ROWS.where(_OF_SOURCE, source_versions.c.moved_at == func.transaction_timestamp())
+
+
+def _reading(versions: str, which: str) -> TextClause:
+    """Return the statement that reads versions ``v`` of their sources ``s``."""
+    columns = ", ".join(f"v.{name}" for name in _SHOWN)
+    return text(f"""
+SELECT v.source_id, {columns}, c.id AS chart_id, c.digest AS pulled_digest, coalesce(r.reason, '') AS refused,
+  {SIGNATURE} AS signature
+FROM {versions} v
+JOIN chart_sources s ON s.id = v.source_id
+LEFT JOIN charts c ON c.source_id = v.source_id AND c.name = v.name AND c.version = v.version
+LEFT JOIN refused_versions r
+  ON (r.source_id, r.name, r.version, r.digest) = (v.source_id, v.name, v.version, v.digest)
+WHERE {which}
+""")  # noqa: S608  # what is put in are names and conditions of our own
+
+
+_OF_CHART = "v.source_id = :of_source AND v.name = :of_name"
+_LIST = _reading("source_versions", f"{_OF_CHART} ORDER BY v.order_key DESC, v.version")
+_FIND = _reading("source_versions", f"{_OF_CHART} AND v.version = :of_version")
+_LIST_MOVED = _reading("source_versions", "v.source_id = :of_source AND v.moved_at = transaction_timestamp()")
 _OF_PULLED = "c.source_id = v.source_id AND c.name = v.name AND c.version = v.version AND v.source_id = :of_source"
 _OF_ONE = f"{_OF_PULLED} AND v.name = :of_name AND v.version = :of_version AND c.digest = :then"
 _BARE = "lower(replace(v.digest, 'sha256:', ''))"
@@ -359,30 +370,21 @@ ON CONFLICT (source_id, name, version) DO UPDATE SET
 """)
 
 
-def _searching(versions: str) -> Any:
-    columns = ", ".join(f"v.{name}" for name in _SHOWN)
-    return text(f"""
-SELECT v.source_id, {columns}, c.id AS chart_id, c.digest AS pulled_digest, coalesce(r.reason, '') AS refused
-FROM {versions} v
-JOIN chart_sources s ON s.id = v.source_id
-LEFT JOIN charts c ON c.source_id = v.source_id AND c.name = v.name AND c.version = v.version
-LEFT JOIN refused_versions r
-  ON (r.source_id, r.name, r.version, r.digest) = (v.source_id, v.name, v.version, v.digest)
-WHERE v.source_id = ANY(:of_sources)
+_FOUND = """v.source_id = ANY(:of_sources)
   AND (lower(v.name || chr(10) || v.description || chr(10) || v.keywords) LIKE :pattern ESCAPE '~'
     OR :of_both AND lower(s.name || '/' || v.name) LIKE :pattern ESCAPE '~')
   AND (v.name, v.source_id) > (:after_name, :after_source)
-ORDER BY v.name, v.source_id LIMIT :most
-""")  # noqa: S608  # what is put in are names and statements of our own
-
-
-_SEARCH = _searching("(SELECT * FROM source_versions WHERE is_newest)")
-_SEARCH_ALL = _searching("""(
+ORDER BY v.name, v.source_id LIMIT :most"""
+_SEARCH = _reading("(SELECT * FROM source_versions WHERE is_newest)", _FOUND)
+_SEARCH_ALL = _reading(
+    """(
   SELECT * FROM source_versions JOIN (
     SELECT DISTINCT ON (name, source_id) source_id, name, version FROM source_versions
     WHERE source_id = ANY(:of_sources) AND NOT is_gone ORDER BY name, source_id, order_key DESC, version
   ) newest USING (source_id, name, version)
-)""")
+)""",
+    _FOUND,
+)
 _DROP = text("""
 DELETE FROM charts WHERE id IN (
   SELECT id FROM (

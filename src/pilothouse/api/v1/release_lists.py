@@ -65,6 +65,13 @@ def _filter(
         Query(description="only if the source of their chart has, or has not, a newer version"),
         OptionalBlank,
     ] = None,
+    update_unknown: Annotated[
+        bool,
+        Query(
+            description="only if no newer version is offered, and there may be one: the source was removed or fails, "
+            "or has one that was refused or was not looked at yet"
+        ),
+    ] = False,
 ) -> ReleaseFilter:
     return ReleaseFilter(
         cluster=cluster,
@@ -75,6 +82,7 @@ def _filter(
         statuses=tuple(known("status", word, ReleaseStatus) for word in words(status)),
         drifted=drifted,
         update_available=update_available,
+        update_unknown=update_unknown,
         source=source,
         changed_since=changed_since,
     )

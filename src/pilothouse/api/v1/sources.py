@@ -143,9 +143,10 @@ class SourceDetailView(SourceView):
 class SourceVersionView(View):
     """A version of a chart. `gone`: the source lists it no more, but it was pulled. `digest`: SHA-256 of its archive.
 
-    `digest` is empty if neither an index says it nor it was pulled. `refused`: why it could not be verified when it was
-    pulled last; it is not offered as an update then, until it has another digest or something else signs it, which
-    each synchronisation looks for, or the source has other keys. Whoever asks for it has it pulled and verified again.
+    `digest` is empty if neither an index says it nor it was pulled. `signature`, of a source with keys: `verified` if
+    one of them has signed it, `refused` if none has, `unchecked` if nobody looked; else empty. `refused`: why not; it
+    is not offered as an update then, until it has another digest or something else signs it, which each synchronisation
+    looks for, or the source has other keys. Whoever asks for it has it pulled and verified again.
     `moved_at`: when a synchronisation found another archive under the version than was pulled,
     null: never; `moved_from` and `moved_to` are the digests, the latter empty if it was no chart.
     """
@@ -162,6 +163,7 @@ class SourceVersionView(View):
     digest: Annotated[str, Field(validation_alias="shown_digest")]
     pulled: Annotated[bool, Field(validation_alias="is_pulled")]
     refused: str
+    signature: str
     moved_at: Seconds | None
     moved_from: str
     moved_to: str

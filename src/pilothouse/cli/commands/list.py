@@ -13,6 +13,7 @@ import typer
 from pilothouse.cli.completion import complete_sources
 from pilothouse.cli.connection import AllClusters, cluster_to_list, session_of, tell_limit
 from pilothouse.cli.exits import UsageError
+from pilothouse.cli.hints import typed
 from pilothouse.cli.output import As, Output, print_answer, print_lines, print_rows
 from pilothouse.cli.terminal import echo
 from pilothouse.errors import PilothouseError
@@ -47,6 +48,14 @@ _OfSource = Annotated[
 _Updatable = Annotated[
     bool, typer.Option("--update-available", help="List those for whose chart its source has a newer version.")
 ]
+_Unknown = Annotated[
+    bool,
+    typer.Option(
+        "--update-unknown",
+        help="List those without an update of which there may be one: their source was removed or fails, or has a "
+        "newer version that is refused or not checked yet ('pilothouse status NAME' tells which).",
+    ),
+]
 _Drifted = Annotated[
     bool, typer.Option("--drifted", help="List those of which the last look found drift ('pilothouse drift' looks).")
 ]
@@ -72,6 +81,7 @@ def list_releases(
     uninstalling: Annotated[bool, typer.Option("--uninstalling", help="List those being uninstalled.")] = False,
     source: _OfSource = "",
     updatable: _Updatable = False,
+    unknown: _Unknown = False,
     drifted: _Drifted = False,
     output: As = Output.TABLE,
 ) -> None:
@@ -88,6 +98,7 @@ def list_releases(
         "name": pattern if re.fullmatch("[a-z0-9-]+", pattern) else "",
         "source": source,
         "update_available": "true" if updatable else "",
+        "update_unknown": "true" if unknown else "",
         "drifted": "true" if drifted else "",
         "sort": f"{'-' if reverse else ''}{'updated' if by_date else 'name'}",
         "fields": "name" if short else _SHOWN if output is Output.TABLE else "",
@@ -99,6 +110,28 @@ def list_releases(
         tell_limit(context, cluster)
     if most > 0 and next(found, None) is not None:
         echo(f"there are more than {offset + most}; --max 0 lists all", err=True)
+    if updatable:
+        with suppress(PilothouseError):  # who may not see sources gets the list alone
+            _tell_unknown(context, session.client, query)
+
+
+def _tell_unknown(context: typer.Context, client: Any, query: dict[str, str]) -> None:
+    """Tell of releases that are not listed although there may be an update, and of sources that fail."""
+    wanted = {**query, "update_available": "", "update_unknown": "true", "fields": "name", "totals": "true"}
+    asked = urlencode({**{name: value for name, value in wanted.items() if value}, "limit": 1})
+    totals = client.get(f"/api/v1/releases?{asked}").headers.get("X-Pilothouse-Totals", "")
+    if count := sum(int(one.partition("=")[2]) for one in totals.split(", ") if one):
+        words = ["--update-unknown", *(["-A"] if not query["namespace"] else [])]
+        what = "1 release is" if count == 1 else f"{count} releases are"
+        echo(
+            f"{what} not listed, whose updates are unknown or refused: {typed(context, 'list', *words)}",
+            err=True,
+        )
+    for one in orjson.loads(client.get("/api/v1/sources").content):
+        if one["problem"]:
+            at = f" at {time_of(one['failed_at'])}" if one["failed_at"] else ""
+            show = typed(context, "source", "show", one["name"])
+            echo(f"source {one['name']} could not be synchronised{at}, so updates may be missing: {show}", err=True)
 
 
 def _explain_none(client: Any, asked: dict[str, str]) -> None:

@@ -16,6 +16,8 @@ from pilothouse.cli.terminal import echo
 
 _COLUMNS: Final = ("NAME", "CHART VERSION", "APP VERSION", "DESCRIPTION")
 _PAGE: Final = 500
+#: Whether a key of the source has signed the version; empty where the source has no keys.
+_SIGNED: Final = {"verified": "yes", "refused": "no", "unchecked": "not checked yet"}
 
 
 def search(
@@ -58,7 +60,10 @@ def search(
         if not source and not client_of(context).call("GET", "/api/v1/sources"):
             echo("the project has no sources of charts: 'pilothouse source add NAME URL' adds one", err=True)
         return
-    print_rows([_for_people(chart) for chart in found], _COLUMNS, output, least=("APP VERSION",))
+    columns = [*_COLUMNS]
+    if any(chart["signature"] for chart in found):
+        columns.insert(2, "SIGNED")
+    print_rows([_for_people(chart) for chart in found], columns, output, least=("APP VERSION",))
 
 
 def _charts(context: typer.Context, query: dict[str, str], source: str) -> list[dict[str, Any]]:
@@ -88,6 +93,7 @@ def _for_people(chart: dict[str, Any]) -> dict[str, str]:
     return {
         "NAME": f"{chart['source']}/{chart['name']}",
         "CHART VERSION": chart["version"],
+        "SIGNED": _SIGNED.get(chart["signature"], ""),
         "APP VERSION": chart["app_version"],
         "DESCRIPTION": (marks + chart["description"]).removesuffix("; "),
     }

@@ -54,7 +54,9 @@ _Keys = Annotated[
 def add(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="Name of the source.")],
-    url: Annotated[str, typer.Argument(help="oci://HOST/FOLDER, or https://… of a repository.")],
+    url: Annotated[
+        str, typer.Argument(help="oci://HOST/FOLDER, or https://… of a repository; http:// if the server allows it.")
+    ],
     *,
     username: Annotated[str, typer.Option("--username", help="User name; its password is asked for.")] = "",
     password_stdin: FromStdin = False,
@@ -73,7 +75,10 @@ def add(
     Example: pilothouse source add team oci://registry.example.com/charts --username puller
     """
     if "://" not in url:
-        raise UsageError(f"{url!r} is no address: it begins with oci:// (a registry) or https:// (a repository)")
+        raise UsageError(
+            f"{url!r} is no address: it begins with oci:// (a registry) or https:// (a repository); http:// takes the "
+            "server's setting PILOTHOUSE_SOURCES__ALLOW_HTTP=true"
+        )
     body: dict[str, object] = {
         "name": name,
         "kind": "oci" if url.startswith(OCI) else "http",
@@ -95,7 +100,14 @@ def add(
             err=True,
         )
     if not client.call("GET", f"{_path(context, made['id'])}/charts?devel=true&limit=1"):
-        echo(f"no chart is known there yet; one of a registry is asked for by its name, as {name}/NAME", err=True)
+        echo(_none_known(made), err=True)
+
+
+def _none_known(source: dict[str, Any]) -> str:
+    """Return why a source that was just added has no charts to list."""
+    if source["kind"] == "oci":
+        return f"no chart is known there yet; one of a registry is asked for by its name, as {source['name']}/NAME"
+    return f"its index lists no chart yet; once it does, 'pilothouse source sync {source['name']}' reads it again"
 
 
 @app.command("update")
@@ -264,13 +276,20 @@ def _made_of(client: Client, source: str) -> tuple[int | None, str]:
 def _lost(count: int | None, names: str) -> str:
     """Return what becomes of the releases of a source that is removed."""
     if count is None:
-        return "releases made from its charts run on, and have no source and no updates until they are changed"
+        return (
+            "releases that use charts of this source keep running; no updates are shown for them any more, until they "
+            "are upgraded with a chart of a source"
+        )
     if not count:
         return "no release that you may list is made from its charts"
+    if count == 1:
+        return (
+            f"1 release uses charts of this source: {names}\nIt keeps running. No updates are shown for it any more, "
+            "until it is upgraded with a chart of a source; the same source, added again, will do"
+        )
     return (
-        f"{count} {'release' if count == 1 else 'releases'} made from its charts run on, and tell that it was removed; "
-        "their updates are unknown until a chart of a source is installed, which may be the same one, added again: "
-        f"{names}"
+        f"{count} releases use charts of this source: {names}\nThey keep running. No updates are shown for them any "
+        "more, until they are upgraded with a chart of a source; the same source, added again, will do"
     )
 
 

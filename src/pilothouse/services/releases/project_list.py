@@ -77,7 +77,7 @@ class ProjectReleases:
     ) -> ProjectPage[Sequence[Any]]:
         """Return the same page as rows that begin with those fields; others may follow."""
         caller.require_somewhere("cce:release:list")
-        if wanted.update_available is not None or wanted.source:
+        if wanted.update_available is not None or wanted.update_unknown or wanted.source:
             caller.require("cce:source:list")
         project_id = caller.project_id
         wanted = replace(wanted, hide_addons=self._settings.hide_addons)

@@ -147,13 +147,22 @@ class ChartPulls:
             raise NotFound(f"chart.name: source {row.name!r} has no chart {name!r}; {_synchronised(row)}")
         _, chosen = await self._sync.order(list(usable), wanted, project_id=row.project_id)
         if not chosen:
-            first = ", ".join(list(usable)[:_SHOWN_VERSIONS])
-            what = f"that fits {wanted[:80]!r}" if wanted else "that is not a prerelease"
-            raise NotFound(
-                f"chart.version: source {row.name!r} has no version of chart {name!r} {what}; it has {first}"
-                f"{' and others' if len(usable) > _SHOWN_VERSIONS else ''}; {_synchronised(row)}"
-            )
+            raise _no_version(row, name, wanted, list(usable))
         return _Wanted(name, chosen, usable[chosen], wanted)
+
+    async def _fetch(self, row: SourceRow, wanted: _Wanted, file: BinaryIO) -> Signed:
+        """Write the chart into the file; raise NotFound with the versions that there are if it is not among them."""
+        try:
+            async with self._sync.fetching(row) as fetch:
+                return await fetch_chart(fetch, row, wanted.as_listed(row), file)
+        except NotFound as error:
+            if row.kind != "oci":
+                raise
+            await self.refresh_tags(row, wanted.name)
+            async with self._database.autocommit() as connection:
+                listed = await source_charts.list_versions(connection, row.id, wanted.name)
+            usable = [one.version for one in listed if not one.is_gone and one.version != wanted.version]
+            raise (_no_version(row, wanted.name, wanted.version, usable) if usable else error) from error
 
     async def refresh_tags(self, row: SourceRow, name: str) -> None:
         """List the tags of a chart; if the registry cannot be asked, what is known of it has to do."""
@@ -173,8 +182,7 @@ class ChartPulls:
 
     async def _pull(self, row: SourceRow, wanted: _Wanted) -> ChartRow:
         with spool() as file:
-            async with self._sync.fetching(row) as fetch:
-                signed = await fetch_chart(fetch, row, wanted.as_listed(row), file)
+            signed = await self._fetch(row, wanted, file)
             file.seek(0)
             chart = await self._checks.check(file, lint=False, project_id=row.project_id)
             if chart.name != wanted.name or chart.version.removeprefix("v") != wanted.version.removeprefix("v"):
@@ -294,3 +302,13 @@ def _synchronised(row: SourceRow) -> str:
     if row.synced_at is None:
         return "it was never synchronised"
     return f"it was synchronised at {row.synced_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}; synchronise it for newer ones"
+
+
+def _no_version(row: SourceRow, name: str, wanted: str, usable: list[str]) -> NotFound:
+    """Return that no version of the chart is the wanted one, and which there are."""
+    first = ", ".join(usable[:_SHOWN_VERSIONS])
+    what = f"that fits {wanted[:80]!r}" if wanted else "that is not a prerelease"
+    return NotFound(
+        f"chart.version: source {row.name!r} has no version of chart {name!r} {what}; it has {first}"
+        f"{' and others' if len(usable) > _SHOWN_VERSIONS else ''}; {_synchronised(row)}"
+    )

@@ -102,7 +102,10 @@ def checked_url(kind: Kind, url: str) -> str:
     """Return the URL of a source as it is stored; raise InvalidRequest for one that no source has."""
     wanted = "oci://" if kind == "oci" else "https://"
     if not url.startswith((wanted, *(["http://"] if kind == "http" else []))):
-        raise InvalidArgument(f"url: that of a source of the kind {kind} begins with {wanted}")
+        insecure = ", or with http:// if the server's setting PILOTHOUSE_SOURCES__ALLOW_HTTP=true allows that"
+        raise InvalidArgument(
+            f"url: that of a source of the kind {kind} begins with {wanted}{insecure if kind == 'http' else ''}"
+        )
     if "?" in url or "#" in url or not url.isascii() or not url.isprintable() or " " in url:
         raise InvalidArgument("url: it may have neither a query nor a fragment, and other characters are %-escaped")
     if "@" in url:

@@ -112,10 +112,7 @@ class SourceSync:
             ):
                 yield fetch
         except SourceDenied as error:
-            if row.synced_at is None:  # it is just being added
-                raise
-            way = f"'pilothouse source update {row.name} --username NAME' gives it others"
-            raise SourceDenied(f"{error}; {way}") from error
+            raise SourceDenied(_denied(row, error)) from error
 
     async def read(self, row: SourceRow, *, names: Iterable[str] = ()) -> Found:
         """Return what the source has, and write nothing; ``names`` are charts of a registry that are known."""
@@ -353,3 +350,15 @@ def _batches(rows: str) -> list[str]:
     lines = text.decode().rstrip("\n").split("\n") if text else []
     step = source_charts.BATCH
     return [f"[{','.join(lines[start : start + step])}]" for start in range(0, len(lines), step)]
+
+
+def _denied(row: SourceRow, error: SourceDenied) -> str:
+    """Return what a source says that refuses what it was asked, and which credentials to give."""
+    given = row.credentials_sealed is not None
+    told = str(error)
+    if error.asked:
+        why = "refuses the credentials given for it" if given else "needs credentials, and has none"
+        told = f"{error.asked}: it {why}"
+    if row.synced_at is not None:
+        return f"{told}; 'pilothouse source update {row.name} --username NAME' gives it {'others' if given else 'some'}"
+    return f"{told}; {'check the user name and the password' if given else 'give a user name and a password'}"
