@@ -147,7 +147,7 @@ def test_what_was_refused_is_found_in_the_audit_by_the_name_of_the_source(server
 
     (failed,) = found("failed")
     assert failed[0] == "cce:source:create"
-    assert failed[1].startswith(f"{repo.url}: {repo.url}/index.yaml refuses the credentials")
+    assert failed[1].startswith(f"{repo.url}: {repo.url}/index.yaml answered 401: it needs credentials")
     repo.answers = None
     with added(server, given):
         path = f"/api/v1/sources/{given['name']}"

@@ -110,13 +110,18 @@ def list_releases(
         tell_limit(context, cluster)
     if most > 0 and next(found, None) is not None:
         echo(f"there are more than {offset + most}; --max 0 lists all", err=True)
-    if updatable:
-        with suppress(PilothouseError):  # who may not see sources gets the list alone
-            _tell_unknown(context, session.client, query)
+    _tell_unknown(context, session.client, query)
 
 
 def _tell_unknown(context: typer.Context, client: Any, query: dict[str, str]) -> None:
     """Tell of releases that are not listed although there may be an update, and of sources that fail."""
+    if query["update_available"]:
+        with suppress(PilothouseError):  # who may not see sources gets the list alone
+            _tell_unlisted(context, client, query)
+            _tell_failing(context, client)
+
+
+def _tell_unlisted(context: typer.Context, client: Any, query: dict[str, str]) -> None:
     wanted = {**query, "update_available": "", "update_unknown": "true", "fields": "name", "totals": "true"}
     asked = urlencode({**{name: value for name, value in wanted.items() if value}, "limit": 1})
     totals = client.get(f"/api/v1/releases?{asked}").headers.get("X-Pilothouse-Totals", "")
@@ -127,6 +132,9 @@ def _tell_unknown(context: typer.Context, client: Any, query: dict[str, str]) ->
             f"{what} not listed, whose updates are unknown or refused: {typed(context, 'list', *words)}",
             err=True,
         )
+
+
+def _tell_failing(context: typer.Context, client: Any) -> None:
     for one in orjson.loads(client.get("/api/v1/sources").content):
         if one["problem"]:
             at = f" at {time_of(one['failed_at'])}" if one["failed_at"] else ""
