@@ -17,8 +17,8 @@ _PLACE: Final = {
     "in_cluster": "--cluster",
     "in_namespace": "-n",
 }
-#: Operations and plans are named by their ids, wherever they are.
-_BY_ID: Final = frozenset({"operation", "apply"})
+#: Operations and plans are named by their ids, wherever they are; sources are in no cluster.
+_BY_ID: Final = frozenset({"operation", "apply", "source"})
 _WHERE: Final = ("_cluster", "_namespace")
 
 

@@ -17,6 +17,7 @@ from pilothouse.services.releases.project_list import ProjectReleases
 from pilothouse.services.sources.pull import SourceReference
 from pilothouse.services.sources.sources import Sources
 from pilothouse.store.release_lists import ReleaseFilter, ReleaseItem, ReleaseSort
+from pilothouse.store.source_charts import SourceVersion
 
 _PAGE: Final = 100
 _MOST_RELEASES: Final = 20
@@ -35,13 +36,19 @@ async def list_versions(request: Request) -> Response:
         source=source,
         at=source_path(caller, source.name),
         name=name,
-        newest=next((one for one in found if one.is_newest), found[0]),
+        newest=_newest(found),
         versions=found[(number - 1) * _PAGE : number * _PAGE],
         count=len(found),
         refused_count=sum(1 for one in found if one.refused),
         number=number,
         is_last=number * _PAGE >= len(found),
     )
+
+
+def _newest(found: Sequence[SourceVersion]) -> SourceVersion:
+    """Return the version to propose: the newest stable one that was not refused, else the newest."""
+    stable = (one for one in found if not one.is_gone and not one.is_prerelease)
+    return next((one for one in stable if not one.refused), next((one for one in found if one.is_newest), found[0]))
 
 
 def _read_number(text: str) -> int:
