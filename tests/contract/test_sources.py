@@ -140,7 +140,7 @@ BAD = {
     "nothing": (Reply(b""), INVALID, "cannot be read as the index of a repository: it is empty"),
     "blanks": (Reply(b" \n\n"), INVALID, "cannot be read as the index of a repository: it is empty"),
     "another document": (Reply(b"entries: {}\n"), INVALID, "no API version is specified"),
-    "a syntax error": (Reply(b"a: [b\n  : :::{\n"), INVALID, "yaml: line 2: "),
+    "a syntax error": (Reply(b"a: [b\n  : :::{\n"), INVALID, "yaml: line 1: did not find"),
     "no YAML": (Reply(b"apiVersion: v1\nentries: [\n"), INVALID, "cannot be read as the index"),
     "missing": (Reply(status=404), INVALID, "answered 404: the index of a chart repository is not there"),
     "log-in": (
