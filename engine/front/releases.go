@@ -86,8 +86,8 @@ func list(server connection, typed arguments, out, notes *bytes.Buffer) error {
 	}
 	if typed.set["short"] {
 		for _, found := range rows {
-			if !plain(found.name, "") {
-				return errUnusual
+			if !plain(found.name, "") || found.revision == "0" {
+				return errUnusual // what never was installed is left out
 			}
 			out.WriteString(found.name + "\n")
 		}
@@ -140,7 +140,7 @@ func (typed arguments) query(server connection) []pair {
 	}
 	fields := listedFields
 	if typed.set["short"] {
-		fields = "name"
+		fields = "name,revision,status"
 	}
 	return []pair{
 		{"cluster", server.cluster}, {"namespace", namespace}, {"status", strings.Join(wanted, ",")},

@@ -105,6 +105,18 @@ class NotFound(PilothouseError):
     """Not found, or owned by another project."""
 
 
+class ClusterMissing(NotFound):
+    """The project has no such cluster."""
+
+
+class ReleaseMissing(NotFound):
+    """The cluster has no release of that name in the namespace."""
+
+
+class NeverInstalled(NotFound):
+    """Of the release only a failed installation is known, which left nothing in the cluster."""
+
+
 class ArchiveGone(NotFound):
     """The archive of a chart was deleted or replaced while a request for it ran."""
 

@@ -540,9 +540,11 @@ def test_an_install_that_left_nothing_is_told_in_one_voice(typed: Typed, fragile
     undoing = ("--set", "stuck=true", "--rollback-on-failure", "--timeout", "2s")
     assert typed("install", "undone", ".", *undoing).returncode == 1
     for name in ("bad", "undone"):
-        said = done(typed("status", name))
-        assert "STATUS: failed\nREVISION: (none)\n" in said
-        assert f"remove this entry with: pilothouse uninstall {name}\n" in said
+        said = typed("status", name)
+        assert said.returncode == 1  # as of what is not there: status X || install X
+        assert "STATUS: failed\nREVISION: (none)\n" in said.stdout
+        assert f"remove this entry with: pilothouse uninstall {name}\n" in said.stdout
+        assert re.search("was never installed: pilothouse operation show [0-9a-f-]{36}", said.stderr)
     for command in (["history"], ["get", "all"], ["drift"], ["rollback"], ["test"], UNLOCK):
         refused = typed(*command, "bad")
         assert (refused.returncode, refused.stdout) == (1, "")
@@ -550,6 +552,7 @@ def test_an_install_that_left_nothing_is_told_in_one_voice(typed: Typed, fragile
     assert "has no deployed releases" in typed("upgrade", "bad", ".").stderr
     assert done(typed("list")).count("failed (not installed)") == 2
     assert [row["revision"] for row in json.loads(done(typed("list", "-o", "json")))] == [0, 0]
+    assert done(typed("list", "-q")) == ""
     assert "REVISION: 1" in done(typed("install", "bad", "."))
 
 

@@ -29,6 +29,8 @@ _NO_SUCH_API: Final = "APIGW.0101"
 #: Reasons that the native API gives (``http/errors.py``).
 _OF_ARGUMENT: Final = "argument"
 RELEASE_MOVED: Final = "release_moved"
+CLUSTER_MISSING: Final = "cluster_not_found"
+RELEASE_MISSING: Final = "release_not_found"
 #: What ``auth/signing.py`` says of a signature that another secret key has made.
 _WRONG_SIGNATURE: Final = "the signature does not belong to this request and access key"
 #: A provenance lies beside an archive in vain.
@@ -41,12 +43,16 @@ PROVENANCE_UNREAD: Final = (
 class ServerRefused(PilothouseError):
     """The server answered with an error; the message repeats it."""
 
-    def __init__(self, message: str, *, status: int, code: str, reason: str = "") -> None:
-        """``reason``: what the native API tells besides the code; empty as well if an older server answers."""
+    def __init__(self, message: str, *, status: int, code: str, reason: str = "", called: str = "") -> None:
+        """``reason``: what the native API tells besides the code; empty as well if an older server answers.
+
+        ``called``: method and path of the request.
+        """
         super().__init__(message)
         self.status = status
         self.code = code
         self.reason = reason
+        self.called = called
 
 
 class ArgumentRefused(ServerRefused, UsageError):
@@ -243,7 +249,7 @@ class Client:
         text = reword(text, about=called)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR and (request_id := answer.headers.get("X-Request-Id")):
             text += f" (in the server's log: request {request_id})"
-        return kind(text, status=status, code=code, reason=reason)
+        return kind(text, status=status, code=code, reason=reason, called=called)
 
     def _as_wrong_key(self, text: str) -> str:
         """Return the text, or what it means to a person whose secret key is wrong, for which it has a signature."""

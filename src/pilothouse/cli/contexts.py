@@ -1,14 +1,16 @@
 """Contexts: servers that a person is logged in to, with credentials, in a file of mode 0600 as in a kubeconfig."""
 
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
+from pilothouse.cli.terminal import echo
 from pilothouse.errors import InvalidRequest
 
 
@@ -63,6 +65,30 @@ class Contexts:
     def put(self, context: Context) -> None:
         """Add a context, in place of one of the same name."""
         self.contexts = [*(other for other in self.contexts if other.name != context.name), context]
+
+
+#: Variables that count before the current context, and what of it.
+_OVERRIDES: Final = {
+    "PILOTHOUSE_CONTEXT": "name",
+    "PILOTHOUSE_URL": "url",
+    "PILOTHOUSE_TOKEN": "token",
+    "PILOTHOUSE_PROJECT_ID": "project",
+    "PILOTHOUSE_CLUSTER": "cluster",
+    "PILOTHOUSE_NAMESPACE": "namespace",
+}
+
+
+def tell_overrides(chosen: Context) -> None:
+    """Say which variables count before what the current context says."""
+    given = {variable: os.environ.get(variable, "") for variable in _OVERRIDES}
+    differing = [name for name, value in given.items() if value and value != getattr(chosen, _OVERRIDES[name])]
+    if differing:
+        shown = ", ".join(name if name == "PILOTHOUSE_TOKEN" else f"{name}={given[name]}" for name in differing)
+        echo(
+            f"but here not: {shown} is set, and counts before the current context; unset it, or type --context "
+            f"{shlex.quote(chosen.name)} with each command",
+            err=True,
+        )
 
 
 def contexts_file() -> Path:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from pilothouse.cli.charts import send_with_chart
-from pilothouse.cli.commands.status import status_lines
+from pilothouse.cli.commands.status import in_helms_words, status_lines
 from pilothouse.cli.connection import client_of
 from pilothouse.cli.exits import UsageError
 from pilothouse.cli.groups import options_of
@@ -43,6 +43,9 @@ def deploy_options(
     ] = False,
     skip_schema_validation: Annotated[
         bool, typer.Option("--skip-schema-validation", help="Do not check the values by the chart's schema.")
+    ] = False,
+    hide_secret: Annotated[
+        bool, typer.Option("--hide-secret", help="With --dry-run: print no Secrets and no values, with -o json either.")
     ] = False,
     hide_notes: Annotated[bool, typer.Option("--hide-notes", help="Do not print the notes.")] = False,
 ) -> None:
@@ -89,6 +92,8 @@ def deploy(
 ) -> None:
     """Make the release so, follow that, and print the release."""
     end_if_interrupted()
+    if options_of(context)["hide_secret"]:
+        raise UsageError("--hide-secret: it is for --dry-run")
     started = _send(
         context,
         name,
@@ -125,7 +130,7 @@ def show_release(context: typer.Context, path: str, operation: dict[str, Any], o
         hidden = options_of(context).get("hide_notes")
         print_lines(status_lines(context, {**found, "notes": "" if hidden else found["notes"]}))
     else:
-        print_answer(found, output)
+        print_answer(in_helms_words(found), output)
 
 
 def _label(pair: str) -> tuple[str, str | None]:

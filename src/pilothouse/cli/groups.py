@@ -14,6 +14,7 @@ from typer.main import get_command
 
 from pilothouse.cli.helm_words import command_hint, flag_hint
 from pilothouse.cli.parsing import use_plain_parsing
+from pilothouse.errors import PilothouseError
 
 _META = "pilothouse.connection"
 _OPTIONS = "pilothouse.options"
@@ -150,6 +151,18 @@ class PlainGroup(_Plain, TyperGroup):
 
 class ConnectedCommand(_Connected, TyperCommand):
     """A command that talks to a server."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; who named what is not there is told what there is."""
+        try:
+            return super().invoke(ctx)
+        except PilothouseError as error:
+            from pilothouse.cli.missing import with_hint
+
+            told = with_hint(ctx, error)
+            if told is error:
+                raise
+            raise told from error
 
 
 class ConnectedGroup(_Connected, TyperGroup):

@@ -76,7 +76,6 @@ FLAGS: Final = (
     ("install, upgrade", "--dependency-update", _DEPENDENCIES),
     ("install, upgrade", "--disable-openapi-validation", "the API server validates what is applied"),
     ("install, upgrade", "--enable-dns", "templates that run at the server look up no host names"),
-    ("install, upgrade", "--hide-secret", "data of Secrets is always masked"),
     (
         "install, upgrade",
         "--post-renderer, --post-renderer-args",

@@ -12,6 +12,7 @@ from pilothouse.cli.commands.status import signer_of
 from pilothouse.cli.connection import client_of
 from pilothouse.cli.exits import ExitStatus
 from pilothouse.cli.groups import options_of
+from pilothouse.cli.hidden import hide_secrets
 from pilothouse.cli.hints import typed
 from pilothouse.cli.output import Output, print_answer, print_lines
 from pilothouse.cli.releases import release_path
@@ -38,6 +39,8 @@ def is_dry_run(context: typer.Context) -> bool:
 def show_plan(context: typer.Context, name: str, body: dict[str, Any], output: Output) -> dict[str, Any]:
     """Plan the change, print the plan, and return it; ends the command with status 1 as ``print_plan`` does."""
     made: dict[str, Any] = client_of(context).call("POST", release_path(context, name, "plan"), body=body)
+    if options_of(context).get("hide_secret"):
+        made = hide_secrets(made)
     print_plan(context, made, output)
     return made
 
@@ -75,17 +78,35 @@ def plan_lines(plan: dict[str, Any]) -> Iterator[str]:
         chart = f" to revision {plan['to_revision']} ({plan['chart_name']}-{plan['chart_version']})"
     yield f"{plan['action']} of {plan['namespace']}/{plan['name']} in {plan['cluster_name']}{chart}, {over}"
     yield from _chart_lines(plan)
-    yield from change_lines(plan)
-    for one in plan["objects"]:
-        if one["live_change"] in {one["change"], "unchanged"}:
-            continue
-        found = f"{one['live_change']} {in_a_cell(one['problem'])}".rstrip()
-        yield f"! in the cluster {one['kind']} {one['name']}: {found}"
+    objects = [{**one, "problem": _untold(plan, one)} for one in plan["objects"]]
+    live = [one for one in objects if one["live_change"] not in {one["change"], "unchanged"}]
+    told_live = [one["problem"] for one in live]
+    counts, *lines = change_lines(
+        {**plan, "objects": [{**one, "problem": ""} if one["problem"] in told_live else one for one in objects]}
+    )
+    yield counts + _against(plan, len(live))
+    yield from lines
+    for one in live:
+        problem = f": {in_a_cell(reword(one['problem']))}" if one["problem"] else ""
+        yield f"! in the cluster {one['kind']} {one['name']}: {one['live_change']}{problem}"
         yield from field_lines(one["live_fields"])
     yield from (f"runs hook {hook['kind']} {hook['name']}: {', '.join(hook['events'])}" for hook in plan["hooks"])
     for text in plan["warnings"]:
         yield f"{'THE CLUSTER REFUSES' if text in plan['refusals'] else 'WARNING'}: {in_a_cell(reword(text))}"
     yield from (f"CANNOT BE APPLIED: {in_a_cell(reword(text))}" for text in plan["findings"])
+
+
+def _untold(plan: dict[str, Any], planned: dict[str, Any]) -> str:
+    """Return what is wrong with the object, unless a warning or finding says it."""
+    problem = str(planned["problem"])
+    return "" if any(problem in text for text in [*plan["warnings"], *plan["findings"]]) else problem
+
+
+def _against(plan: dict[str, Any], live: int) -> str:
+    """Return what the counts are against, if that is not plain: a failed revision is newer than the deployed one."""
+    deployed = plan.get("deployed_revision") or 0
+    against = f" against revision {deployed}" if deployed and (live or deployed != plan["base_revision"]) else ""
+    return f"{against}, !{live} against the cluster" if live else against
 
 
 def _end_lines(context: typer.Context, plan: dict[str, Any]) -> Iterator[str]:

@@ -1,12 +1,13 @@
 """What commands about one release share: its address, and its name for completion."""
 
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
 import typer
 
 from pilothouse.cli.completion import complete_releases, complete_revisions
 from pilothouse.cli.connection import cluster_of, session_of
+from pilothouse.states import ReleaseStatus
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The release.", autocompletion=complete_releases)]
 Revision = Annotated[
@@ -19,6 +20,11 @@ Revision = Annotated[
         autocompletion=complete_revisions,
     ),
 ]
+
+
+def is_entry_only(found: dict[str, Any]) -> bool:
+    """Return whether only a failed installation is known of it, which left nothing in the cluster."""
+    return not found["revision"] and found["status"] == ReleaseStatus.FAILED
 
 
 def release_path(context: typer.Context, name: str, part: str = "", **query: object) -> str:

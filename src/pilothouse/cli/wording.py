@@ -36,6 +36,10 @@ _PHRASES: Final = {
     "its history lists others": "'pilothouse history NAME' lists others",
     "synchronise it for newer ones": "'pilothouse source sync NAME' asks it for newer ones",
     "set replace to": "add --replace to",
+    "Helm's label and annotations to have it adopted": "Helm's label and annotations, or add --take-ownership, to "
+    "have it adopted",
+    "to those of this release; or delete it": "to those of this release, or add --take-ownership; or delete it",
+    "create it again, or delete it": "install it again, or uninstall it",
 }
 #: A layer of values with the flag or file that it came from, which says enough.
 _LAYER: Final = re.compile(r"(?<![\w.])values\[\d+\] \(([^()]+)\)")
@@ -45,8 +49,9 @@ _TYPED: Final = {
     "filters": "--filter",
     "chart.name": "CHART",
     "chart.version": "--version",
+    "scope.project": "--project",
 }
-_FIELD: Final = re.compile(r"^(revision|filters|chart\.name|chart\.version)(?:\[\d+\])?: ")
+_FIELD: Final = re.compile(r"^(revision|filters|chart\.name|chart\.version|scope\.project)(?:\[\d+\])?: ")
 #: What the API server, or its client, says of a number or truth where a text must be, such as an annotation.
 _NO_TEXT: Final = re.compile(
     r"expected string, got &value\.valueUnstructured\{"
@@ -76,6 +81,12 @@ def reword(text: str, *, about: str = "") -> str:
     if running := _RUNNING.search(text):
         return f"{text}; {follow_hint(running[1])}"
     return f"{text}; {_RENDERED_HINT}" if "YAML parse error on " in text else text
+
+
+def release_in(path: str) -> str:
+    """Return the name of the release that an address is of; empty if it is of none."""
+    found = _RELEASE.search(path)
+    return unquote(found[3]) if found else ""
 
 
 def _unlock(path: str) -> str:

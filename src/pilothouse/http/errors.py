@@ -50,6 +50,9 @@ _REASONS: dict[type[errors.PilothouseError], str] = {
     errors.InvalidArgument: "argument",
     errors.PlannedReleaseMoved: "release_moved",
     errors.ReleaseMoved: "release_moved",
+    errors.ClusterMissing: "cluster_not_found",
+    errors.ReleaseMissing: "release_not_found",
+    errors.NeverInstalled: "release_not_installed",
 }
 _OTHER = "The server, its database or a cluster failed; the message says which, and the log has the request's id."
 

@@ -11,6 +11,7 @@ from pilothouse.errors import (
     AlreadyExists,
     Checks,
     ClusterDenied,
+    ClusterMissing,
     ClusterUnavailable,
     CorruptRelease,
     DecryptionFailed,
@@ -368,7 +369,7 @@ def cluster_error_context(cluster: Cluster) -> Iterator[None]:
 
 def unknown_cluster(cluster_id: str) -> NotFound:
     """Return the error for a cluster that the project does not have."""
-    return NotFound(f"cluster {cluster_id!r} does not exist in this project")
+    return ClusterMissing(f"cluster {cluster_id!r} does not exist in this project")
 
 
 def _sealing_context(cluster_id: str) -> str:

@@ -206,6 +206,23 @@ def test_without_a_name_the_current_contexts_defaults_change(capsys: pytest.Capt
     assert capsys.readouterr().out.endswith("context here: cluster (the only one), namespace default\n")
 
 
+def test_variables_that_count_before_the_context_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    keep(HERE, THERE)
+    use("there")
+    assert capsys.readouterr().err == ""
+
+    monkeypatch.setenv("PILOTHOUSE_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("PILOTHOUSE_TOKEN", "secret")
+    use("there")
+
+    told = capsys.readouterr().err
+    assert "PILOTHOUSE_URL=http://127.0.0.1:1, PILOTHOUSE_TOKEN is set" in told
+    assert "--context there" in told
+    assert "secret" not in told
+
+
 def test_without_a_name_and_a_current_context_it_is_said_what_to_type():
     keep(HERE, current="")
 

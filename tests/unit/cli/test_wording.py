@@ -30,6 +30,7 @@ PLAN: dict[str, Any] = {
     "cluster_name": "c",
     "chart_name": "",
     "base_revision": 1,
+    "deployed_revision": 1,
     "summary": {"added": 0, "changed": 0, "removed": 0, "unchanged": 0},
     "objects": [],
     "hooks": [],
@@ -63,6 +64,11 @@ PLAN: dict[str, Any] = {
             "it was synchronised at 1; synchronise it for newer ones",
             "it was synchronised at 1; 'pilothouse source sync NAME' asks it for newer ones",
         ),
+        (
+            "remove it, or give it Helm's label and annotations to have it adopted",
+            "remove it, or give it Helm's label and annotations, or add --take-ownership, to have it adopted",
+        ),
+        ("scope.project: 'nope' is not", "--project: 'nope' is not"),
         ("filters[0]: 'foo' is neither", "--filter: 'foo' is neither"),
         ("chart.version: no version", "--version: no version"),
         ("chart.name: source 'team' has no chart", "CHART: source 'team' has no chart"),
@@ -118,6 +124,41 @@ def test_a_plan_names_flags():
         "WARNING: it is taken over (--force-conflicts)",
         "CANNOT BE APPLIED: set --force-conflicts to take it over",
     ]
+
+
+REFUSED = 'Deployment.apps "web" is invalid: Required value'
+OBJECT: dict[str, Any] = {
+    "kind": "Deployment", "namespace": "n", "name": "web", "change": "unchanged", "fields": [], "problem": "",
+    "live_change": "changed", "live_fields": [],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("revisions", "objects", "told"),
+    [
+        ((2, 2), [], ""),
+        ((3, 2), [], " against revision 2"),
+        ((3, 2), [OBJECT, OBJECT], " against revision 2, !2 against the cluster"),
+        ((2, 2), [OBJECT], " against revision 2, !1 against the cluster"),
+        ((0, 0), [OBJECT], ", !1 against the cluster"),
+    ],
+)
+def test_a_plan_says_what_it_counts_against(revisions: tuple[int, int], objects: list[dict[str, Any]], told: str):
+    newest, deployed = revisions
+    plan = {**PLAN, "base_revision": newest, "deployed_revision": deployed, "objects": objects}
+
+    assert list(plan_lines(plan))[1] == f"+0 ~0 -0 =0{told}"
+
+
+@pytest.mark.parametrize("change", ["changed", "unchanged"])
+def test_a_plan_tells_a_refusal_once(change: str):
+    refused = {**OBJECT, "change": change, "live_change": "unknown", "problem": REFUSED}
+    warning = f"Deployment 'web': {REFUSED}"
+    plan = {**PLAN, "objects": [refused], "warnings": [warning], "refusals": [warning], "findings": []}
+
+    for shown in (plan, {**plan, "warnings": [], "refusals": []}):
+        assert "\n".join(plan_lines(shown)).count(REFUSED) == 1
+    assert f"! in the cluster Deployment web: unknown: {REFUSED}" in list(plan_lines({**plan, "warnings": []}))
 
 
 @pytest.mark.parametrize(("text", "hint"), [(CONFLICT, f"{CONFLICT}; {FORCE_HINT}"), ("timed out", "timed out")])

@@ -54,8 +54,9 @@ class Error(BaseModel):
         str,
         Field(
             description="What the code does not tell: `argument`, the request itself is wrong, whatever there is on "
-            "the server; `release_moved`, another revision of the release is the newest. Empty or absent: neither; "
-            "more words may come."
+            "the server; `release_moved`, another revision of the release is the newest; `cluster_not_found`, "
+            "`release_not_found` and `release_not_installed`, what is not there. Empty or absent: none of these; more "
+            "words may come."
         ),
     ] = ""
 

@@ -132,7 +132,8 @@ def id_of(context: typer.Context, cluster: str) -> str:
     for row in rows:
         if row["name"] == cluster:
             return str(row["id"])
-    raise InvalidRequest(f"no cluster of this project is named {cluster!r}; 'pilothouse cluster list' shows them")
+    names = ", ".join(sorted(str(row["name"]) for row in rows)) or "none"
+    raise InvalidRequest(f"no cluster of this project is named {cluster!r}; there are: {names}")
 
 
 def require_cluster(context: typer.Context) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from pilothouse.cli.completion import complete_contexts
-from pilothouse.cli.contexts import Context, Contexts, contexts_file, edited_contexts, read_contexts
+from pilothouse.cli.contexts import Context, Contexts, contexts_file, edited_contexts, read_contexts, tell_overrides
 from pilothouse.cli.groups import command_group
 from pilothouse.cli.output import As, Output, print_rows
 from pilothouse.cli.terminal import echo
@@ -62,6 +62,7 @@ def use(
         contexts.current = name
     where = f"cluster {chosen.cluster or '(the only one)'}, namespace {chosen.namespace or 'default'}"
     echo(f"commands now ask {chosen.url}, context {name}: {where}")
+    tell_overrides(chosen)
 
 
 @app.command("remove")

@@ -66,7 +66,13 @@ def hooks(context: typer.Context, name: Name, revision: Revision = None, output:
 def metadata(context: typer.Context, name: Name, revision: Revision = None, output: As = Output.TABLE) -> None:
     """Print name, chart, revision and labels of a release."""
     found = client_of(context).call("GET", release_path(context, name, revision=revision))
-    _print(_metadata(found), found, output)
+    of_helm = {
+        "chart": found["chart_name"],
+        "version": found["chart_version"],
+        "appVersion": found["app_version"],
+        "deployedAt": found["updated_at"],
+    }
+    _print(_metadata(found), {**found, **of_helm}, output)
 
 
 @app.command("resources")

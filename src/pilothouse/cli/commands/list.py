@@ -15,6 +15,7 @@ from pilothouse.cli.connection import AllClusters, cluster_to_list, session_of, 
 from pilothouse.cli.exits import UsageError
 from pilothouse.cli.hints import typed
 from pilothouse.cli.output import As, Output, print_answer, print_lines, print_rows
+from pilothouse.cli.releases import is_entry_only
 from pilothouse.cli.terminal import echo
 from pilothouse.errors import PilothouseError
 from pilothouse.states import ReleaseStatus
@@ -101,9 +102,11 @@ def list_releases(
         "update_unknown": "true" if unknown else "",
         "drifted": "true" if drifted else "",
         "sort": f"{'-' if reverse else ''}{'updated' if by_date else 'name'}",
-        "fields": "name" if short else _SHOWN if output is Output.TABLE else "",
+        "fields": "name,revision,status" if short else _SHOWN if output is Output.TABLE else "",
     }
     found = _matching(_pages(session.client, query), pattern)
+    if short:  # what a loop asks about by name: such an entry is no release
+        found = (row for row in found if not is_entry_only(row))
     rows = list(islice(found, offset, offset + most if most > 0 else None))
     _print(rows, output, short=short, headers=not no_headers, clusters=all_clusters)
     if everywhere and output is Output.TABLE and not short:
@@ -223,8 +226,9 @@ def time_of(moment: str) -> str:
 
 
 def _for_programs(row: dict[str, Any]) -> dict[str, Any]:
-    """Add the names that ``helm list -o json`` has and the server does not."""
-    return {**row, "chart": chart_of(row), "updated": row["updated_at"]}
+    """Add the names that ``helm list -o json`` has and the server does not, and whether it is a release."""
+    installed = not is_entry_only(row)
+    return {**row, "chart": chart_of(row), "updated": row["updated_at"], "installed": installed}
 
 
 def _for_people(row: dict[str, Any]) -> dict[str, Any]:

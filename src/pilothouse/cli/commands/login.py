@@ -107,11 +107,12 @@ def _refuse_without_scheme(url: str) -> None:
 
 def _keep(made: "Context", output: Output) -> None:
     """Make the log-in the current context, and print it."""
-    from pilothouse.cli.contexts import edited_contexts
+    from pilothouse.cli.contexts import edited_contexts, tell_overrides
 
     with edited_contexts() as contexts:
         contexts.put(made)
         contexts.current = made.name
+    tell_overrides(made)
     if output is not Output.TABLE:
         print_answer({"context": made.name, **{name: getattr(made, name) for name in _SHOWN}}, output)
         return

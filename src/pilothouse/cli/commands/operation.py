@@ -13,6 +13,7 @@ from pilothouse.cli.connection import AllClusters, client_of, cluster_of, cluste
 from pilothouse.cli.durations import TimeLimit
 from pilothouse.cli.evidence import evidence_lines
 from pilothouse.cli.groups import connected_group, connection_options_of
+from pilothouse.cli.missing import elsewhere
 from pilothouse.cli.output import As, Output, print_answer, print_lines, print_rows
 from pilothouse.cli.terminal import echo
 from pilothouse.cli.wording import FORCE_HINT
@@ -154,9 +155,10 @@ def _id_of(context: typer.Context, operation: str, *, at_work: bool = False) -> 
         _refuse_locked_elsewhere(context, operation)
     for found in newest:
         return str(found["id"])
+    hint = elsewhere(context, operation) or "'pilothouse operation list' shows ids"
     raise InvalidRequest(
         f"{operation!r} is neither the id of an operation nor a release with operations in namespace {namespace!r} of "
-        f"cluster {cluster!r}; 'pilothouse operation list' shows ids"
+        f"cluster {cluster!r}; {hint}"
     )
 
 

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pilothouse.cli.commands.status import in_helms_words
 from pilothouse.cli.completion import complete_revisions
 from pilothouse.cli.connection import client_of
 from pilothouse.cli.groups import takes
@@ -43,7 +44,7 @@ def rollback(
         typer.Argument(
             metavar="[REVISION]",
             min=0,
-            help="The revision to go back to; 0: the one before.",
+            help="The revision to go back to; 0: the last one before it that was deployed.",
             autocompletion=complete_revisions,
         ),
     ] = 0,
@@ -64,4 +65,5 @@ def rollback(
     if output is Output.TABLE:
         echo(f"Rollback was a success! Happy Helming! Revision {ended['revision']} of {name}: {ended['text']}")
     else:
-        print_answer(client_of(context).call("GET", release_path(context, name, revision=ended["revision"])), output)
+        found = client_of(context).call("GET", release_path(context, name, revision=ended["revision"]))
+        print_answer(in_helms_words(found), output)

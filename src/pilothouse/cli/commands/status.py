@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
-from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -12,7 +11,7 @@ from pilothouse.cli.commands.list import chart_of, time_of, update_of
 from pilothouse.cli.connection import client_of
 from pilothouse.cli.hints import typed
 from pilothouse.cli.output import As, Output, print_answer, print_lines
-from pilothouse.cli.releases import Name, Revision, release_path
+from pilothouse.cli.releases import Name, Revision, is_entry_only, release_path
 from pilothouse.errors import PilothouseError
 from pilothouse.states import UNSETTLED, Action, ReleaseStatus
 
@@ -20,26 +19,34 @@ from pilothouse.states import UNSETTLED, Action, ReleaseStatus
 def show_status(context: typer.Context, name: Name, *, revision: Revision = None, output: As = Output.TABLE) -> None:
     """Show the status of a release. With the operation that is at work on it, and its notes.
 
-    Its live objects are told by 'pilothouse get resources'.
+    Its live objects are told by 'pilothouse get resources'. Status 1 if it was never installed.
 
     Example: pilothouse status web -n prod
     """
-    from pilothouse.cli.client import ServerRefused
-
-    try:
-        found = client_of(context).call("GET", release_path(context, name, revision=revision))
-    except ServerRefused as error:
-        hint = ""
-        with suppress(PilothouseError):  # such as for who may list none
-            hint = elsewhere(context, name) if error.status == HTTPStatus.NOT_FOUND and revision is None else ""
-        if not hint:
-            raise
-        raise PilothouseError(f"{error}; {hint}") from error
+    found = client_of(context).call("GET", release_path(context, name, revision=revision))
     if output is Output.TABLE:
         shown = {**found, "operation": _underway(context, found["operation"])}
         print_lines(status_lines(context, shown, newest=revision is None))
     else:
-        print_answer(found, output)
+        print_answer(in_helms_words(found), output)
+    if is_entry_only(found) and found["operation"] is None:
+        why = _failed_install(context, found)
+        raise PilothouseError(f"release {name!r} was never installed{f': {why}' if why else ''}")
+
+
+def in_helms_words(found: dict[str, Any]) -> dict[str, Any]:
+    """Return the release with the names that helm's status has besides."""
+    info = {name: found[name] for name in ("status", "description", "notes")}
+    return {**found, "version": found["revision"], "info": {**info, "last_deployed": found["updated_at"]}}
+
+
+def _failed_install(context: typer.Context, found: dict[str, Any]) -> str:
+    """Return what tells why the installation failed; empty if the caller may not see it."""
+    wanted = {"cluster_id": found["cluster_id"], "namespace": found["namespace"], "release": found["name"], "limit": 1}
+    with suppress(PilothouseError):
+        for newest in client_of(context).call("GET", f"/api/v1/operations?{urlencode(wanted)}"):
+            return typed(context, "operation", "show", newest["id"])
+    return ""
 
 
 def is_locked_elsewhere(found: dict[str, Any]) -> bool:
@@ -83,18 +90,6 @@ def _underway(context: typer.Context, operation: dict[str, Any] | None) -> dict[
         now = client_of(context).call("GET", f"/api/v1/operations/{operation['id']}")
         return {**operation, "text": now["progress"] or operation["text"]}
     return operation
-
-
-def elsewhere(context: typer.Context, name: str) -> str:
-    """Return where else there is a release of that name; nothing if it is nowhere."""
-    query = urlencode({"name": name, "fields": "name", "limit": 100})
-    found = client_of(context).call("GET", f"/api/v1/releases?{query}")
-    places = [(one["namespace"], one["cluster_name"]) for one in found if one["name"] == name]
-    if not places:
-        return ""
-    (namespace, cluster), *more = places
-    others = f", and {len(more)} more ('pilothouse list -A' lists them)" if more else ""
-    return f"there is one in namespace {namespace} of cluster {cluster}{others}"
 
 
 DEPRECATED: Final = "WARNING: this chart is deprecated: its authors do not maintain it any more"

@@ -10,6 +10,8 @@ from pilothouse.cli.commands.cluster import require_cluster
 from pilothouse.cli.completion import complete_releases
 from pilothouse.cli.exits import ExitStatus, NoServer, UsageError
 from pilothouse.cli.groups import takes
+from pilothouse.cli.hints import typed
+from pilothouse.cli.missing import with_hint
 from pilothouse.cli.output import As, Output, print_answer
 from pilothouse.cli.plans import show_plan
 from pilothouse.cli.releases import release_path
@@ -76,19 +78,35 @@ def uninstall(
             if found is None:
                 require_cluster(context)
                 echo(f"release {name} is not there", err=True)
-            elif dry_run and not found["revision"]:
-                echo(f"release {name} has no revision: nothing of it is in the cluster", err=True)
             elif dry_run:
-                show_plan(context, name, {"delete": {"options": options}}, output)
+                _show_dry_run(context, found, options, output)
             else:
                 _uninstall(context, name, options, output)
         except PilothouseError as error:
             if _meets_all(error, alone=len(names) == 1):
                 raise
             failed = not (ignore_not_found and is_gone(context, name, error)) or failed
-            echo(f"pilothouse: {error}", err=True)
+            echo(f"pilothouse: {with_hint(context, error)}", err=True)
     if failed:
         raise typer.Exit(ExitStatus.FAILED)
+
+
+def _show_dry_run(context: typer.Context, found: dict[str, Any], options: dict[str, Any], output: Output) -> None:
+    """Print what it would remove; an installation that has not ended would be cancelled."""
+    name, underway = found["name"], found["operation"]
+    if underway and underway["action"] == Action.INSTALL:
+        if output is not Output.TABLE:
+            print_answer(underway, output)
+            return
+        shows = typed(context, "operation", "follow", underway["id"])
+        echo(
+            f"the installation of release {name} is {underway['state']}: uninstall cancels it, and removes what it has "
+            f"created by then; {shows} shows it"
+        )
+    elif not found["revision"]:
+        echo(f"release {name} has no revision: nothing of it is in the cluster", err=True)
+    else:
+        show_plan(context, name, {"delete": {"options": options}}, output)
 
 
 def _meets_all(error: PilothouseError, *, alone: bool) -> bool:

@@ -9,6 +9,7 @@ from pilothouse.cli.connection import session_of
 from pilothouse.cli.deploying import deploy, deploy_body, deploy_options, plan_deploy, quiet_options, require_chart
 from pilothouse.cli.groups import options_of, takes
 from pilothouse.cli.layers import value_options
+from pilothouse.cli.missing import elsewhere
 from pilothouse.cli.output import As, Output
 from pilothouse.cli.plans import dry_run_options, is_dry_run
 from pilothouse.cli.writes import (
@@ -81,9 +82,10 @@ def upgrade(
         from pilothouse.cli.commands.cluster import require_cluster
 
         require_cluster(context)
+        there = elsewhere(context, name)
         raise InvalidRequest(
             f"{name!r} has no deployed releases in namespace {session_of(context).namespace}; "
-            "'pilothouse list -A' shows where there is one, --install makes one"
+            f"{f'{there}; ' if there else ''}--install makes one"
         )
     if is_dry_run(context):
         plan_deploy(context, name, chart, body, output)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from pilothouse.auth.policy import READ_VALUES
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.errors import Busy, ClusterDenied, ClusterUnavailable, CorruptRelease, NotFound
+from pilothouse.errors import Busy, ClusterDenied, ClusterUnavailable, CorruptRelease, NotFound, ReleaseMissing
 from pilothouse.kubernetes.helm_secrets import OPERATION_LABEL, StoredRelease, read_release
 from pilothouse.masking_thread import in_masking_thread
 from pilothouse.off_loop import off_loop
@@ -319,7 +319,7 @@ class ReleaseDetails:
     async def read_stored(self, place: ReleaseRef, revision: int | None) -> StoredRelease:
         """Return what Helm stored of a revision (None: the newest) in the cluster of that id, else raise NotFound."""
         if not is_namespace(place.namespace) or not is_name(place.name):
-            raise NotFound(f"release {place.name!r} does not exist in namespace {place.namespace!r}")
+            raise ReleaseMissing(f"release {place.name!r} does not exist in namespace {place.namespace!r}")
         cluster = await self._clusters.reach(place.cluster, project_id=None)
         client = self._clusters.client(cluster)
         with cluster_error_context(cluster):

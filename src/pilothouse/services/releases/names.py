@@ -2,7 +2,7 @@
 
 import re
 
-from pilothouse.errors import InvalidArgument, NotFound
+from pilothouse.errors import InvalidArgument, NeverInstalled, NotFound, ReleaseMissing
 from pilothouse.states import LIVING_STATES, Action
 from pilothouse.store.operations import OperationRow
 
@@ -58,12 +58,12 @@ def check_namespace(namespace: str) -> None:
 
 def unknown_release(name: str, namespace: str, *, cluster_name: str) -> NotFound:
     """Return the error for a release that the cluster does not have."""
-    return NotFound(f"release {name!r} does not exist in namespace {namespace!r} of cluster {cluster_name!r}")
+    return ReleaseMissing(f"release {name!r} does not exist in namespace {namespace!r} of cluster {cluster_name!r}")
 
 
 def never_installed(name: str, operation_id: str) -> NotFound:
     """Return the error for a release of which only a failed installation is known, which the operation tells of."""
-    return NotFound(
+    return NeverInstalled(
         f"release {name!r} was never installed and has no revision: its installation failed and left nothing in the "
         f"cluster (operation {operation_id} says why); create it again, or delete it"
     )
