@@ -110,6 +110,7 @@ MEANINGS = {
     "first_credentials_not_written": "The first account exists already, so --first-credentials wrote no file.",
     "forgotten": "Old rows were deleted, by table.",
     "handshake_failed": "A TLS handshake failed.",
+    "hook_log_not_told": "Lines of a hook's log could not be written as events of the operation; it is tried again.",
     "hook_log_too_long": "The log of a hook's pod was cut.",
     "hook_not_followed": "The pods of a hook cannot be watched.",
     "hook_unreadable": "The stored hooks of a release cannot be read.",

@@ -71,9 +71,8 @@ _FEW_CHARACTERS: Final = 16 * 1024
 WITHHELD: Final = "(withheld: it has too many secrets to mask)"
 _WORD: Final = re.compile(r"[A-Za-z0-9_-]++")
 #: 'password: x' and 'token=x'; for logs only, because a message for a person says 'password: missing'.
-_NAMED: Final = re.compile(
-    r"""(?i)((?:passw(?:or)?d|secret(?:_key)?|token|client-key-data|authorization)["']?\s*[:=]\s*["']?)([^\s"',}\]]{3,})"""
-)
+NAMES: Final = r"(?:passw(?:or)?d|secret(?:_key)?|token|client-key-data|authorization)"
+_NAMED: Final = re.compile(rf"""(?i)({NAMES}["']?\s*[:=]\s*["']?)([^\s"',}}\]]{{3,}})""")
 _KUBECONFIG: Final = re.compile(
     r"""(?:token|password|client-key-data|client-certificate-data)["']?\s*:\s*["']?([^\s"',}]+)"""
 )
@@ -112,6 +111,11 @@ class Masks:
         if self._wanted:
             _ = self._matchers
         return self
+
+    def on_several_lines(self) -> Iterator[list[str]]:
+        """Yield the lines of each secret that has more than one."""
+        stripped = (secret.strip() for secret in self._wanted)
+        yield from (secret.split("\n") for secret in stripped if "\n" in secret)
 
     @property
     def withholds(self) -> bool:

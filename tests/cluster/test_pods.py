@@ -1,9 +1,10 @@
 """Questions about pods, asked of a real API server, and of ones that behave badly."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
+import orjson
 import pytest
 from lightkube import Client
 from lightkube.config.kubeconfig import KubeConfig
@@ -15,7 +16,7 @@ from pilothouse.kubernetes.addresses import Addresses
 from pilothouse.kubernetes.kubeconfig import sanitise
 from pilothouse.kubernetes.pods import Pods
 from pilothouse.settings import ClusterSettings
-from pilothouse.worker.progress.hook_pods import Followed, HookPods
+from pilothouse.worker.progress.hook_pods import Followed, HookPods, LogSource
 from tests.support.fake_api_servers import http, peer, read_request, saying
 from tests.support.fake_api_servers import kubeconfig as kubeconfig_of_peer
 from tools.localcluster.cluster import RunningCluster
@@ -100,6 +101,58 @@ async def test_a_log_that_is_followed_ends_when_nothing_comes_any_more(tmp_path:
         with pytest.raises(ClusterUnavailable, match=r"stopped responding: nothing arrived for 0\.3 s"):
             await read_log(asked, "default", "quiet", follow=True, seconds=0.3)
         await asked.close()
+
+
+async def test_each_line_of_a_hook_is_told_once_though_the_connection_to_its_log_breaks(tmp_path: Path):
+    told: list[bytes] = []
+    ended = asyncio.Event()
+    asked: list[str] = []
+
+    class Reader:
+        def add(self, source: LogSource, lines: Sequence[bytes]) -> None:
+            assert source == LogSource("Pod/check", "default", "check", "main", 0)
+            told.extend(lines)
+
+        def end(self, source: LogSource) -> None:
+            assert source.pod == "check"
+            ended.set()
+
+        async def close(self) -> None:
+            assert ended.is_set()
+
+    pod = {"kind": "Pod", "metadata": {"name": "check"}, "status": {"containerStatuses": [
+        {"name": "main", "restartCount": 0, "state": {"running": {}}}
+    ]}}  # fmt: skip
+    seen = orjson.dumps({"type": "MODIFIED", "object": pod}) + b"\n"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await read_request(reader)
+        if b"/log?" in head:
+            asked.append("log")
+            if len(asked) == 1:  # less than it says, and gone
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\none\ntwo\n")
+            else:
+                writer.write(http("200 OK", b"one\ntwo\nthree\n", "Content-Type: text/plain"))
+        else:
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")
+            while not ended.is_set():  # as a pod whose status changes
+                writer.write(seen)
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        await writer.drain()
+        writer.close()
+
+    async with peer(serve, tmp_path) as port:
+        followed = Followed()
+        hooks = HookPods(lambda: Pods(kubeconfig_of_peer(port), SETTINGS), followed, Reader(), seconds=60)
+        hooks.notice(
+            ProgressEvent(phase="hook", message="", object_kind="Pod", object_name="check", object_namespace="default")
+        )
+        await asyncio.wait_for(ended.wait(), 10)
+        await hooks.close(failed=False)
+    assert len(asked) == 2
+    assert told == [b"one", b"two", b"three"]
+    assert list(followed.logs["default", "check", "main"]) == told
 
 
 async def test_a_hook_is_followed_no_longer_though_the_call_is_cancelled_while_its_last_lines_are_awaited(

@@ -1,5 +1,6 @@
 """Hooks belong to the attempt that ran them: what is cancelled or killed leaves none of them at work."""
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,8 +13,10 @@ from lightkube.resources.apiextensions_v1 import CustomResourceDefinition
 from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import ConfigMap, Pod
 
+from pilothouse.store.database import Database
+from pilothouse.store.operation_events import add_event_of_attempt
 from tests.support.charts import build_chart, config_map_template
-from tests.support.interrupted_releases import SHORT_LEASES, Place, kill_children
+from tests.support.interrupted_releases import SHORT_LEASES, Place, kill_children, kill_worker
 from tests.support.releases import HelmCommand, OneRelease
 from tests.support.servers import RunningServer, open_folder, run_server, wait_for
 from tools.localcluster.cluster import RunningCluster
@@ -171,6 +174,46 @@ def test_hooks_of_an_attempt_that_was_killed_are_gone_before_the_next_runs_its_o
     assert place.one.delete().is_success
     place.one.gone()
     assert hooks_left(place) == []
+
+
+def test_lines_of_a_killed_attempt_and_of_the_next_are_told_apart(place: Place, chart: str):
+    accepted = place.one.create(chart, **slow("first"))
+    wait_for(place.job)
+    assert [one["attempt"] for one in wait_for(lambda: told(place, accepted, "hook_log"))] == [1]
+    first = place.interrupt(kill_worker)
+    assert wait_for(lambda: place.job(other_than=first))
+    wait_for(lambda: len(told(place, accepted, "hook_log")) > 1)
+    logs = told(place, accepted, "hook_log")
+    assert [(one["attempt"], one["data"]["first"]) for one in logs] == [(1, 1), (2, 1)]
+    assert logs[0]["data"]["pod"] != logs[1]["data"]["pod"]
+    kinds = place.events()
+    assert kinds.index("action_resumed") < len(kinds) - 1 - kinds[::-1].index("hook_log")
+    assert place.one.delete().is_success
+    place.one.gone()
+
+
+def test_a_stale_attempt_tells_no_lines(place: Place, server: RunningServer, chart: str):
+    accepted = place.one.create(chart, **slow("first"))
+    wait_for(place.job)
+    (row,) = wait_for(lambda: told(place, accepted, "hook_log"))
+    operation_id = accepted.headers["x-operation-id"]
+
+    async def write(attempt: int) -> bool:
+        engine = Database(server.database_url)
+        try:
+            async with engine.autocommit() as connection:
+                return await add_event_of_attempt(
+                    connection, operation_id, attempt=attempt, kind="hook_log", text="stale", data=row["data"]
+                )
+        finally:
+            await engine.close()
+
+    assert asyncio.run(write(1))
+    assert not asyncio.run(write(0))
+    assert place.one.delete().is_success
+    place.one.gone()
+    assert not asyncio.run(write(1))
+    assert len(told(place, accepted, "hook_log")) == 2
 
 
 def test_what_must_not_be_removed_with_the_hooks_is_named(place: Place, server: RunningServer):

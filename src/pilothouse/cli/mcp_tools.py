@@ -115,7 +115,7 @@ class ReleaseTools:
         path = f"/api/v1/operations/{quote(operation_id, safe='')}"
         return {
             "operation": await self._get(path),
-            "events": await self._get(f"{path}/events"),
+            "events": [one for one in await self._get(f"{path}/events") if one["kind"] != "hook_log"],
             "evidence": await self._get(f"{path}/evidence"),
         }
 

@@ -9,13 +9,14 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, Self
 
-from pilothouse.cli.terminal import clock_of, echo, in_a_cell
+from pilothouse.cli.terminal import clock_of, echo, in_a_cell, on_one_line
 
 _TICK_SECONDS: Final = 1.0
 _USUAL_COLUMNS: Final = 80
 _CLEAR: Final = "\r\x1b[K"
 #: Kinds of events that the next one replaces.
 _PASSING: Final = "_progress"
+_LOG: Final = "hook_log"
 
 
 class ProgressLine:
@@ -26,6 +27,8 @@ class ProgressLine:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._text = ""
+        self._log_of: tuple[object, ...] = ()
+        self._log_lines: dict[tuple[object, ...], int] = {}
         self._deadline: float | None = None
         self._thread = threading.Thread(target=self._tick, daemon=True)
 
@@ -58,17 +61,36 @@ class ProgressLine:
     def show(self, event: dict[str, Any]) -> None:
         """Show an event of the operation."""
         kind, text = str(event["kind"]), in_a_cell(event["text"])
-        if self._live and kind.endswith(_PASSING):
+        if kind == _LOG and event["data"]:
+            self._show_log(event)
+        elif self._live and kind.endswith(_PASSING):
             with self._lock:
                 self._text = text
                 self._draw()
         else:
             self.say(f"{clock_of(event['at'])}  {text}")
 
+    def _show_log(self, event: dict[str, Any]) -> None:
+        """Print the lines of a log below its name, which is said again where something else was said between them."""
+        data = event["data"]
+        log_of = (event["attempt"], *(data[key] for key in ("hook", "pod", "container", "run")))
+        known = max(0, self._log_lines.get(log_of, 0) + 1 - data["first"])  # a worker may have written a part twice
+        self._log_lines[log_of] = data["first"] + len(data["lines"]) - 1
+        with self._lock:
+            self._erase()
+            if log_of != self._log_of:
+                of_attempt = f", attempt {event['attempt']}" if event["attempt"] > 1 else ""
+                name = f"hook {data['hook'].replace('/', ' ', 1)}, pod {data['pod']}, container {data['container']}"
+                echo(f"{clock_of(event['at'])}  log of {name}{of_attempt}:", err=True)
+                self._log_of = log_of
+            for line in data["lines"][known:]:
+                echo(f"    {on_one_line(line.expandtabs())}", err=True)
+            self._draw()
+
     def say(self, line: str) -> None:
         """Print a line that stays."""
         with self._lock:
-            self._text = ""
+            self._text, self._log_of = "", ()
             self._erase()
             echo(line, err=True)
 

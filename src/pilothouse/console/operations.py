@@ -12,6 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from pilothouse.console.hook_logs import MOST_EVENTS as MOST_LOG_EVENTS
+from pilothouse.console.hook_logs import add_newest, logs_of
 from pilothouse.console.rendering import fragment, is_partial, page, refusal
 from pilothouse.console.requests import caller_of, here, not_one_of, read_form, see_other, wrong
 from pilothouse.console.streams import END, QUIET, REFUSED, Shared, message
@@ -27,7 +29,7 @@ from pilothouse.services.operations.read import Operations
 from pilothouse.services.releases.details import ReleaseDetails, ReleaseRef
 from pilothouse.services.releases.plans import Plans
 from pilothouse.states import LIVING_STATES, Action, OperationState, ReleaseStatus
-from pilothouse.store.operation_events import EventRow
+from pilothouse.store.operation_events import HOOK_LOG, EventRow
 from pilothouse.store.operations import OperationRow
 
 _PAGE: Final = 50
@@ -74,6 +76,25 @@ class Progress:
     text: str
     done: int = 0
     total: int = 0
+
+
+@dataclass(frozen=True)
+class _Events:
+    """The newest events of an operation, oldest first, and those with lines of logs by themselves."""
+
+    told: list[EventRow]
+    logs: list[EventRow]
+
+    @property
+    def last(self) -> int:
+        """The id of the newest."""
+        return max((one[-1].id for one in (self.told, self.logs) if one), default=0)
+
+    def with_more(self, more: list[EventRow]) -> "_Events":
+        """Return these with newer ones."""
+        logs = [one for one in more if one.kind == HOOK_LOG]
+        told = [one for one in more if one.kind != HOOK_LOG]
+        return _Events([*self.told, *told][-_MOST_EVENTS:], add_newest(self.logs, logs))
 
 
 @dataclass(frozen=True)
@@ -161,12 +182,11 @@ async def follow_operation(request: Request) -> Response:
             events, names = await _newest_events(request), await cluster_names(request)
             row = await operations.show(caller, operation_id)
             yield await _operation_message(request, row, events, names)
-            last = events[-1].id if events else 0
-            async for news in operations.follow_together(caller, operation_id, after=last):
+            async for news in operations.follow_together(caller, operation_id, after=events.last):
                 if not news.events:
                     yield QUIET
                     continue
-                row, events = news.row, [*events, *news.events][-_MOST_EVENTS:]
+                row, events = news.row, events.with_more(news.events)
                 yield await _operation_message(request, row, events, names)
                 await asyncio.sleep(_APART_SECONDS)  # what happens meanwhile is in the next message
             if row.state in LIVING_STATES:
@@ -181,14 +201,12 @@ async def follow_operation(request: Request) -> Response:
     return service_of(request, EventStreams).open(caller, messages())
 
 
-async def _operation_message(
-    request: Request, row: OperationRow, events: list[EventRow], names: dict[str, str]
-) -> bytes:
+async def _operation_message(request: Request, row: OperationRow, events: _Events, names: dict[str, str]) -> bytes:
     """Return the message with the operation; those who follow it together, and may do the same, share its making."""
     caller, shared = caller_of(request), cast("Shared[bytes]", request.app.state.messages)
     at_release = caller.at(row.cluster_id, row.namespace).may(_GET)
     rights = caller.may(_LIST), caller.may(_GET), at_release, caller.may(_MAY_CANCEL.get(row.action, ""))
-    key = (spoken(), row, events[-1].id if events else 0, here(caller), rights, names.get(row.cluster_id))
+    key = (spoken(), row, events.last, here(caller), rights, names.get(row.cluster_id))
 
     async def make() -> bytes:
         return message(await fragment(request, "operation_body.html", **await _shown(request, row, events, names)))
@@ -196,16 +214,17 @@ async def _operation_message(
     return await shared.share(key, make)
 
 
-async def _shown(request: Request, row: OperationRow, events: list[EventRow], names: dict[str, str]) -> dict[str, Any]:
+async def _shown(request: Request, row: OperationRow, events: _Events, names: dict[str, str]) -> dict[str, Any]:
     caller, operations = caller_of(request), service_of(request, Operations)
     found = await operations.list_evidence(caller, row.id) if row.state not in LIVING_STATES or row.attempt > 1 else []
     evidence = [_evidence(one.attempt, one.at, one.found) for one in found]
-    progress = _progress(row, events)
+    progress = _progress(row, events.told)
     return {
         "is_gone": row.state not in LIVING_STATES and await _is_gone(request, row),
         "row": row,
         "user": (await operations.name_users(caller, [row])).get(row.user_id) if caller.may(_LIST) else None,
-        "events": events,
+        "events": events.told,
+        "logs": logs_of(events.logs),
         "evidence": list(reversed(evidence)),
         "progress": progress if row.state in LIVING_STATES else None,
         "last_words": progress.text if progress is not None else "",
@@ -248,11 +267,12 @@ async def _is_gone(request: Request, row: OperationRow) -> bool:
     return release.status != ReleaseStatus.UNINSTALLED and release.created_at < row.finished_at
 
 
-async def _newest_events(request: Request) -> list[EventRow]:
-    """Return the newest events, oldest first: an operation that is waited for long has thousands."""
-    return await service_of(request, Operations).list_newest_events(
-        caller_of(request), request.path_params["operation_id"], limit=_MOST_EVENTS
+async def _newest_events(request: Request) -> _Events:
+    """Return the newest events: an operation that is waited for long has thousands."""
+    found = await service_of(request, Operations).list_newest_events(
+        caller_of(request), request.path_params["operation_id"], limit=_MOST_EVENTS, most_logs=MOST_LOG_EVENTS
     )
+    return _Events([], []).with_more(found)
 
 
 async def cluster_names(request: Request) -> dict[str, str]:

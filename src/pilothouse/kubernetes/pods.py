@@ -26,7 +26,12 @@ _LARGEST_STREAM = 64 * 1024 * 1024
 _LARGEST_LIST = 8 * 1024 * 1024
 _LONGEST_LINE = 16 * 1024
 _MOST_EVENTS = 200
-_KEY_BEGIN, _KEY_END = (re.compile(rf"-----{word} [A-Z0-9 ]{{0,40}}PRIVATE KEY-----") for word in ("BEGIN", "END"))
+#: ECMA-48, 5.4 and 5.6; what does not end is no sequence. Each ends where the next may begin.
+_ESCAPES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*+[ -/]*+[@-~]|\x1b\][^\x07\x1b\n]*+(?:\x07|\x1b\\)|"
+    r"\x1b[PX^_][^\x1b\n]*+\x1b\\|\x1b[ -/]*+[0-Z\\-~]"
+)
+KEY_BEGIN, KEY_END = (re.compile(rf"-----{word} [A-Z0-9 ]{{0,40}}PRIVATE KEY-----") for word in ("BEGIN", "END"))
 _NAME = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
 
 
@@ -143,7 +148,7 @@ def shown_lines(
     All lines are masked together: what is a secret may go over several. ``cut``: the log began before them, somewhere,
     so that what comes first may be a part of a secret, which no mask knows.
     """
-    text = _without_rest_of_key(b"\n".join(lines).decode(errors="replace"))
+    text = _without_rest_of_key(without_escapes(b"\n".join(lines).decode(errors="replace")))
     for each in masks:
         text = each.apply(text)
     text = redact_named(text)
@@ -160,10 +165,15 @@ def shown_lines(
     return kept[::-1] if any(kept) else []
 
 
+def without_escapes(text: str) -> str:
+    """Return the text without sequences that colour it or move a terminal's cursor; one may stand within a secret."""
+    return _ESCAPES.sub("", text) if "\x1b" in text or "\x9b" in text else text
+
+
 def _without_rest_of_key(text: str) -> str:
     """Return the text without a private key that begins before it: of that, only what is before its end is known."""
-    end = _KEY_END.search(text)
-    if end is None or _KEY_BEGIN.search(text, 0, end.start()):
+    end = KEY_END.search(text)
+    if end is None or KEY_BEGIN.search(text, 0, end.start()):
         return text
     return MASK + text[end.end() :]
 

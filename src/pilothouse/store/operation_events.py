@@ -9,15 +9,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Integer, Text, bindparam, func, insert, select, text
+from sqlalchemy import BigInteger, Integer, Select, Text, and_, bindparam, func, insert, select, text, union_all
 from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy.sql.dml import ReturningInsert
 
+from pilothouse.states import HELD_STATES
 from pilothouse.store.database import Transaction
 from pilothouse.store.operations import EVENTS_CHANNEL
-from pilothouse.store.tables import operation_events, operations
+from pilothouse.store.tables import in_states, operation_events, operations
 from pilothouse.store.texts import sanitize, sanitize_data
 
 _LONGEST = 4000
+#: Of lines of the log of a hook or test; ``data`` has them, and where they are from.
+HOOK_LOG = "hook_log"
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,20 @@ async def add_event(
     tx: Transaction, operation_id: str, *, attempt: int, kind: str, text: str, data: dict[str, Any] | None = None
 ) -> None:
     """Insert an event and notify readers on commit."""
-    params = {"of_operation": operation_id, "in_attempt": attempt, "of_kind": kind, "said": sanitize(text[:_LONGEST])}
-    await tx.execute(_ADD, params | {"with_data": sanitize_data(data)})
+    await tx.execute(_ADD, _parameters(operation_id, attempt, kind, text, data))
+
+
+async def add_event_of_attempt(
+    tx: Transaction, operation_id: str, *, attempt: int, kind: str, text: str, data: dict[str, Any] | None = None
+) -> bool:
+    """Do the same if that attempt holds the operation; return whether it does."""
+    added = await tx.execute(_ADD_IF_HELD, _parameters(operation_id, attempt, kind, text, data))
+    return added.first() is not None
+
+
+def _parameters(operation_id: str, attempt: int, kind: str, said: str, data: dict[str, Any] | None) -> dict[str, Any]:
+    params = {"of_operation": operation_id, "in_attempt": attempt, "of_kind": kind, "said": sanitize(said[:_LONGEST])}
+    return params | {"with_data": sanitize_data(data)}
 
 
 async def list_events(tx: Transaction, operation_id: str, *, after: int = 0, limit: int) -> list[EventRow]:
@@ -51,10 +67,10 @@ async def list_events(tx: Transaction, operation_id: str, *, after: int = 0, lim
     return [EventRow(**row) for row in rows.mappings()]
 
 
-async def list_newest_events(tx: Transaction, operation_id: str, *, limit: int) -> list[EventRow]:
-    """Return the newest events, oldest first."""
-    rows = await tx.execute(_LIST_NEWEST, {"of_operation": operation_id, "most": limit})
-    return [EventRow(**row) for row in rows.mappings()][::-1]
+async def list_newest_events(tx: Transaction, operation_id: str, *, limit: int, most_logs: int) -> list[EventRow]:
+    """Return the newest events, oldest first: so many with lines of logs, and so many others."""
+    rows = await tx.execute(_LIST_NEWEST, {"of_operation": operation_id, "most": limit, "most_logs": most_logs})
+    return [EventRow(**row) for row in rows.mappings()]
 
 
 async def list_progress(tx: Transaction, operation_ids: Collection[str]) -> dict[str, str]:
@@ -79,20 +95,32 @@ _IN_TURN = (
     .cte("in_turn")
     .prefix_with("MATERIALIZED")
 )
-_ADD = (
-    insert(operation_events)
-    .from_select(
-        ["operation_id", "attempt", "kind", "text", "data"],
-        select(
-            _OF_OPERATION,
-            bindparam("in_attempt", type_=Integer),
-            bindparam("of_kind", type_=Text),
-            bindparam("said", type_=Text),
-            bindparam("with_data", type_=operation_events.c.data.type),
-        ).select_from(_IN_TURN),
-    )
-    .returning(func.pg_notify(EVENTS_CHANNEL, text("'operation:' || operation_id")))
+_IN_ATTEMPT = bindparam("in_attempt", type_=Integer)
+_EVENT = select(
+    _OF_OPERATION,
+    _IN_ATTEMPT,
+    bindparam("of_kind", type_=Text),
+    bindparam("said", type_=Text),
+    bindparam("with_data", type_=operation_events.c.data.type),
 )
+_IS_HELD = and_(
+    operations.c.id == _OF_OPERATION,
+    operations.c.attempt == _IN_ATTEMPT,
+    in_states(HELD_STATES),
+    operations.c.lease_until.is_not(None),
+)
+
+
+def _adding(event: Select[Any]) -> ReturningInsert[Any]:
+    return (
+        insert(operation_events)
+        .from_select(["operation_id", "attempt", "kind", "text", "data"], event)
+        .returning(func.pg_notify(EVENTS_CHANNEL, text("'operation:' || operation_id")))
+    )
+
+
+_ADD = _adding(_EVENT.select_from(_IN_TURN))
+_ADD_IF_HELD = _adding(_EVENT.select_from(_IN_TURN.join(operations, _IS_HELD)))
 _EVENTS = (
     select(
         operation_events.c.id,
@@ -106,4 +134,12 @@ _EVENTS = (
     .limit(bindparam("most", type_=Integer))
 )
 _LIST = _EVENTS.where(operation_events.c.id > bindparam("after", type_=BigInteger)).order_by(operation_events.c.id)
-_LIST_NEWEST = _EVENTS.order_by(operation_events.c.id.desc())
+_FROM_THE_END = _EVENTS.order_by(operation_events.c.id.desc())
+# in one statement, so that both are as of one moment
+_LIST_NEWEST = union_all(
+    _FROM_THE_END.where(operation_events.c.kind != HOOK_LOG).subquery().select(),
+    _FROM_THE_END.where(operation_events.c.kind == HOOK_LOG)
+    .limit(bindparam("most_logs", type_=Integer))
+    .subquery()
+    .select(),
+).order_by("id")

@@ -47,6 +47,7 @@ from pilothouse.store.operations import OperationRow
 from pilothouse.worker.maintenance.archives import Archives
 from pilothouse.worker.outcome import EngineResult, LeaseLost
 from pilothouse.worker.progress.events import Progress
+from pilothouse.worker.progress.hook_logs import HookLogs
 from pilothouse.worker.progress.hook_pods import Followed, HookPods
 from pilothouse.worker.progress.wait_status import Waits
 from pilothouse.worker.slots import NO_SLOT, Slot
@@ -234,11 +235,10 @@ class Attempt:
     async def run(self, request: ChangeRequest) -> EngineResult:
         """Call the engine once and return the result; hooks are followed while they run."""
         self.check_held()
-        hooks = HookPods(self.connect_pods, self.followed, seconds=self.seconds + _GRACE_SECONDS)
-        failed = False
+        seconds = self.seconds + _GRACE_SECONDS
+        hooks, failed = HookPods(self.connect_pods, self.followed, HookLogs(self), seconds=seconds), None
         try:
-            result = await self._call(request, hooks)
-            failed = result.status != "done"
+            failed = (result := await self._call(request, hooks)).status != "done"
             return result
         finally:
             await hooks.close(failed=failed)

@@ -131,12 +131,14 @@ class Operations:
         async with self._database.autocommit() as connection:
             return await events.list_events(connection, operation_id, after=after, limit=_PAGE)
 
-    async def list_newest_events(self, caller: Caller, operation_id: str, *, limit: int) -> list[EventRow]:
-        """Return the operation's newest events, oldest first."""
+    async def list_newest_events(
+        self, caller: Caller, operation_id: str, *, limit: int, most_logs: int
+    ) -> list[EventRow]:
+        """Return the operation's newest events, oldest first: so many with lines of logs, and so many others."""
         caller.require_somewhere("cce:operation:get")
         await self.show(caller, operation_id)
         async with self._database.autocommit() as connection:
-            return await events.list_newest_events(connection, operation_id, limit=limit)
+            return await events.list_newest_events(connection, operation_id, limit=limit, most_logs=most_logs)
 
     async def list_evidence(self, caller: Caller, operation_id: str) -> list[EvidenceRow]:
         """Return the evidence of the operation's failed attempts, oldest first."""

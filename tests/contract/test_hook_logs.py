@@ -1,0 +1,134 @@
+"""What hooks and tests log is told while they run: by the API, on the command line, and never a secret of it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.support.charts import build_chart, config_map_template
+from tests.support.releases import HelmCommand, OneRelease
+from tests.support.servers import RunningServer, wait_for
+from tests.support.terminals import open_terminal
+from tests.support.typed import Start, Typed, done
+from tests.support.workloads import hook_template
+
+#: The log of every container of the local cluster.
+FIRST, LAST = "simulated container: started", "simulated container: this line is on standard error"
+SECRET = """\
+apiVersion: v1
+kind: Secret
+metadata: {name: "{{ .Release.Name }}-own"}
+stringData: {password: "only plays its part"}
+"""
+
+
+@pytest.fixture
+def release(server: RunningServer, namespace: str, helm_cli: HelmCommand) -> OneRelease:
+    return OneRelease(server, namespace, "logs", helm_cli)
+
+
+def upload(server: RunningServer, **templates: str) -> str:
+    named = {f"{name}.yaml": text for name, text in templates.items()}
+    answer = server.upload(
+        build_chart("logging", templates=named, values={"text": "x"}), parameters='{"override": true}'
+    )
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+def logged(server: RunningServer, answer: httpx2.Response) -> list[dict[str, Any]]:
+    path = f"/api/v1/operations/{answer.headers['x-operation-id']}/events"
+    return [event for event in server.send("GET", path).json() if event["kind"] == "hook_log"]
+
+
+def test_lines_of_a_hook_are_told_while_it_runs_and_its_releases_secrets_are_not(release: OneRelease):
+    server = release.server
+    chart = upload(server, hook=hook_template("pre-install", fate="never-ready"), secret=SECRET)
+    answer = release.create(chart, values={"text": "on standard error"})
+    (event,) = wait_for(lambda: logged(server, answer))
+    operation = server.send("GET", f"/api/v1/operations/{answer.headers['x-operation-id']}").json()
+    assert operation["state"] == "running"
+    pod = event["data"].pop("pod")
+    assert pod.startswith("logs-hook-")
+    assert event["data"] == {
+        "hook": "Job/logs-hook",
+        "namespace": release.namespace,
+        "container": "main",
+        "run": 0,
+        "first": 1,
+        "lines": [
+            FIRST,
+            "simulated container: no process runs here, the local cluster ***",
+            "simulated container: this line is ***",
+        ],
+    }
+    assert event["attempt"] == 1
+    assert event["text"] == "Job logs-hook logs: simulated container: this line is *** (3 lines)"
+    assert release.delete().is_success
+    release.gone()
+    assert len(logged(server, answer)) == 1
+
+
+def test_the_last_lines_of_a_hook_that_succeeds_and_is_deleted_at_once_are_told(release: OneRelease):
+    hook = hook_template("pre-install", fate="slow, pilothouse.dev/simulate-delay: 1s", policy="hook-succeeded")
+    answer = release.create(upload(release.server, hook=hook))
+    assert release.settled()["status"] == "DEPLOYED"
+    (event,) = logged(release.server, answer)
+    assert event["data"]["lines"][-1] == LAST
+    assert release.show().json()["status"] == "DEPLOYED"
+
+
+def test_lines_of_tests_are_told_while_they_run(release: OneRelease):
+    server = release.server
+    slow = hook_template("test", fate="slow, pilothouse.dev/simulate-delay: 3s", kind="Pod", name="test")
+    release.create(upload(server, test=slow, config=config_map_template()))
+    release.settled()
+    path = f"/api/v1/clusters/{server.cluster_id}/namespaces/{release.namespace}/releases/logs/test"
+    answer = server.send("POST", path, json_body={})
+    assert answer.is_success, answer.text
+    (event,) = wait_for(lambda: logged(server, answer))
+    assert (event["data"]["hook"], event["data"]["pod"]) == ("Pod/logs-test", "logs-test")
+    assert server.send("GET", f"/api/v1/operations/{answer.headers['x-operation-id']}").json()["state"] == "running"
+
+
+def test_without_hooks_nothing_of_a_log_is_written(release: OneRelease):
+    answer = release.create(upload(release.server, config=config_map_template()))
+    release.settled()
+    path = f"/api/v1/operations/{answer.headers['x-operation-id']}/events"
+    assert not [one for one in release.server.send("GET", path).json() if one["kind"].startswith("hook")]
+
+
+def test_the_command_line_shows_lines_below_the_name_of_the_hook(*, typed: Typed, hooked: Path, start: Start):
+    done(typed("install", "web", str(hooked)))
+    process = start("upgrade", "web", ".", "-o", "json")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert json.loads(out)
+    lines = err.splitlines()
+    name = next(at for at, line in enumerate(lines) if "log of hook Job web-hook, pod web-hook-" in line)
+    assert lines[name].endswith(", container hook:")
+    assert (lines[name + 1], lines[name + 3]) == (f"    {FIRST}", f"    {LAST}")
+    assert err.count(LAST) == 1
+    operation = json.loads(done(typed("operation", "list", "--release", "web", "-o", "json")))[0]
+    events = json.loads(done(typed("operation", "events", operation["id"], "-o", "json")))
+    assert [one["data"]["lines"][0] for one in events if one["kind"] == "hook_log"] == [FIRST]
+
+
+def test_the_command_line_is_quiet_if_it_is_told_to(*, typed: Typed, hooked: Path, start: Start):
+    done(typed("install", "web", str(hooked)))
+    process = start("upgrade", "web", ".", "-q")
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (0, "", "")
+
+
+def test_lines_stay_on_a_terminal_and_what_is_awaited_is_below_them(*, typed: Typed, hooked: Path, start: Start):
+    done(typed("install", "web", str(hooked)))
+    with open_terminal(columns=100) as terminal:
+        process = start("upgrade", "web", ".", stdin=terminal.device, stderr=terminal.device)
+        seen = terminal.read_to_end().decode()
+    process.communicate(timeout=60)
+    after = seen[seen.index(f"    {LAST}") :]
+    assert "s left" in after
+    assert seen.count(LAST) == 1
