@@ -71,14 +71,14 @@ class Place:
         return self.operation()[2] == times
 
     def events(self) -> list[str]:
-        """Return the kinds of all events but progress, of which a busy machine has more."""
+        """Return the kinds of all events but progress and logs, of which a busy machine has more."""
         with psycopg.connect(self.one.server.database_url) as connection:
             rows = connection.execute(
                 "SELECT e.kind FROM operation_events e JOIN operations o ON o.id = e.operation_id"
                 " WHERE o.namespace = %s ORDER BY e.id",
                 [self.one.namespace],
             ).fetchall()
-        return [row[0] for row in rows if not row[0].endswith("_progress")]
+        return [row[0] for row in rows if not row[0].endswith(("_progress", "_log"))]
 
     def write_late(self, text: str) -> None:
         """Apply the ConfigMap as Helm, like a writer that was only frozen and wakes up."""
