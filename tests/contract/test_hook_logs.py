@@ -82,15 +82,17 @@ def test_the_last_lines_of_a_hook_that_succeeds_and_is_deleted_at_once_are_told(
 
 def test_lines_of_tests_are_told_while_they_run(release: OneRelease):
     server = release.server
-    slow = hook_template("test", fate="slow, pilothouse.dev/simulate-delay: 3s", kind="Pod", name="test")
-    release.create(upload(server, test=slow, config=config_map_template()))
+    test = hook_template("test", fate="never-ready", kind="Pod", name="test")
+    release.create(upload(server, test=test, config=config_map_template()))
     release.settled()
     path = f"/api/v1/clusters/{server.cluster_id}/namespaces/{release.namespace}/releases/logs/test"
     answer = server.send("POST", path, json_body={})
     assert answer.is_success, answer.text
     (event,) = wait_for(lambda: logged(server, answer))
     assert (event["data"]["hook"], event["data"]["pod"]) == ("Pod/logs-test", "logs-test")
-    assert server.send("GET", f"/api/v1/operations/{answer.headers['x-operation-id']}").json()["state"] == "running"
+    operation = f"/api/v1/operations/{answer.headers['x-operation-id']}"
+    assert server.send("GET", operation).json()["state"] == "running"
+    assert server.send("POST", f"{operation}/cancel").is_success
 
 
 def test_without_hooks_nothing_of_a_log_is_written(release: OneRelease):

@@ -122,6 +122,11 @@ def slow(text: str) -> dict[str, Any]:
     return {"values": {"text": text, "fate": "slow"}}
 
 
+def endless(text: str) -> dict[str, Any]:
+    """Return the same of a hook whose pod runs, and has a log."""
+    return {"values": {"text": text, "fate": "never-ready"}}
+
+
 def test_hooks_of_an_install_that_is_deleted_go_with_it_and_the_next_one_works(place: Place, chart: str):
     accepted = place.one.create(chart, **slow("first"))
     wait_for(place.job)
@@ -177,7 +182,7 @@ def test_hooks_of_an_attempt_that_was_killed_are_gone_before_the_next_runs_its_o
 
 
 def test_lines_of_a_killed_attempt_and_of_the_next_are_told_apart(place: Place, chart: str):
-    accepted = place.one.create(chart, **slow("first"))
+    accepted = place.one.create(chart, **endless("first"))
     wait_for(place.job)
     assert [one["attempt"] for one in wait_for(lambda: told(place, accepted, "hook_log"))] == [1]
     first = place.interrupt(kill_worker)
@@ -193,7 +198,7 @@ def test_lines_of_a_killed_attempt_and_of_the_next_are_told_apart(place: Place, 
 
 
 def test_a_stale_attempt_tells_no_lines(place: Place, server: RunningServer, chart: str):
-    accepted = place.one.create(chart, **slow("first"))
+    accepted = place.one.create(chart, **endless("first"))
     wait_for(place.job)
     (row,) = wait_for(lambda: told(place, accepted, "hook_log"))
     operation_id = accepted.headers["x-operation-id"]

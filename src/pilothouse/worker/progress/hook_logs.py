@@ -117,7 +117,10 @@ class HookLogs:
     async def _tell(self) -> bool:
         """Write one event for each log that has lines; return whether any may have more."""
         self._attempt.check_held()
-        known = self._known = self._known or _Known(await self._masks())
+        if self._known is None:
+            masks = await self._masks()
+            self._known = await in_masking_thread(lambda: _Known(masks))
+        known = self._known
         await self._write_lines()
         found = False
         for source, parts in list(self._logs.items()):
