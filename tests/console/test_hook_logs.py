@@ -36,7 +36,7 @@ def test_lines_of_a_hook_come_onto_the_page_of_its_operation_and_are_texts(
     expect(log).to_contain_text(LAST, timeout=20_000)
     expect(log).to_contain_text("simulated container: ***, the local cluster")
     expect(page.get_by_role("heading", name="Job shop-hook, pod shop-hook-")).to_be_visible()
-    expect(page.locator(".timeline")).not_to_contain_text("simulated")
+    expect(page.locator(".timeline")).not_to_contain_text(LAST)
     with psycopg.connect(server.database_url, autocommit=True) as database:
         later = {"first": 4, "lines": ["<script>alert(1)</script>", *(f"line {number}" for number in range(200))]}
         database.execute(ADD, {"id": operation_id, "later": 0, "data": json.dumps(later)})
