@@ -74,7 +74,7 @@ def test_the_last_lines_of_a_log_are_kept_whole():
     kept = found.clean_lines(lines)
     assert kept[-1].startswith("line 99 ")
     assert 70 <= len(kept) < 100
-    assert found.clean_lines([b"\x1b[31mred\x07"]) == [" [31mred "]
+    assert found.clean_lines([b"\x1b[31mred\x07"]) == ["red "]
 
 
 def test_whatever_was_found_is_cut_to_size():
