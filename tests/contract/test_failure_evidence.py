@@ -4,23 +4,21 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import httpx2
 import pytest
 from lightkube import Client
 from lightkube.config.kubeconfig import KubeConfig
-from lightkube.models.core_v1 import ObjectReference
-from lightkube.models.meta_v1 import ObjectMeta
-from lightkube.resources.core_v1 import ConfigMap, Event, Pod
+from lightkube.resources.core_v1 import ConfigMap
 from lightkube.types import PatchType
 
 from tests.support.charts import build_chart, config_map_template
 from tests.support.forwarder import forward
 from tests.support.releases import HelmCommand, OneRelease
 from tests.support.servers import RunningServer, wait_for
-from tests.support.workloads import deployment_template, hook_template
+from tests.support.workloads import cannot_pull, deployment_template, hook_template, patch_pod
 from tools.localcluster.cluster import RunningCluster
 
 #: What the local cluster's nodes serve as every container's log.
@@ -161,39 +159,6 @@ def test_a_release_that_never_gets_ready_tells_which_pods_block_it_and_nothing_s
     texts = events_of(release.server, answer)
     waits = [text for text in texts if text.startswith("waiting for Deployment told-crashing: 0 of 1 ready, pod ")]
     assert any("CrashLoopBackOff" in text for text in waits), texts
-
-
-def cannot_pull(direct: Client, namespace: str, deployment: str, *, said: str) -> None:
-    """Return a pod of the Deployment is as a kubelet leaves it that cannot pull an image."""
-
-    def running() -> list[str]:
-        pods = [one.to_dict() for one in direct.list(Pod, namespace=namespace)]
-        return [
-            pod["metadata"]["name"]
-            for pod in pods
-            if pod["metadata"]["name"].startswith(deployment) and pod["status"].get("containerStatuses")
-        ]
-
-    name = wait_for(running)[0]
-    patch_pod(
-        direct, namespace, name, phase="Pending", state={"waiting": {"reason": "ImagePullBackOff", "message": said}}
-    )
-    event = Event(
-        metadata=ObjectMeta(name=f"{name}.pull", namespace=namespace),
-        involvedObject=ObjectReference(kind="Pod", apiVersion="v1", name=name, namespace=namespace),
-        reason="Failed",
-        message=said,
-        type="Warning",
-        lastTimestamp=datetime.now(UTC),
-    )
-    direct.create(event)
-
-
-def patch_pod(direct: Client, namespace: str, name: str, *, phase: str, state: dict[str, Any]) -> None:
-    """Write the status of a pod with one container, as its kubelet does."""
-    container = {"name": "main", "image": "x", "imageID": "", "ready": False, "restartCount": 0, "state": state}
-    status = {"status": {"phase": phase, "containerStatuses": [container]}}
-    direct.patch(Pod.Status, name, status, namespace=namespace, patch_type=PatchType.MERGE)
 
 
 def test_conflicts_are_told_as_data(release: OneRelease, direct: Client):

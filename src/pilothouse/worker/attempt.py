@@ -34,8 +34,8 @@ from pilothouse.kubernetes.helm_secrets import StoredRelease, decode_release, un
 from pilothouse.kubernetes.pods import Pods
 from pilothouse.kubernetes.release_labels import ReleaseLabels
 from pilothouse.kubernetes.resources import ManifestObject
-from pilothouse.masking_thread import mask, prepare
-from pilothouse.redaction import Masks, masks_of
+from pilothouse.masking_thread import mask
+from pilothouse.redaction import Masks
 from pilothouse.services.clusters import ClusterConnection
 from pilothouse.services.releases.commands import Order, UpgradeCommand, open_order, stand_in
 from pilothouse.services.releases.dependencies import ReleaseDependencies
@@ -44,6 +44,7 @@ from pilothouse.services.releases.secret_data import without_secret_data
 from pilothouse.states import Action, OperationState, ReleaseStatus
 from pilothouse.store import attempts, charts, evidence, operation_events, repairs
 from pilothouse.store.operations import OperationRow
+from pilothouse.worker.known_values import KnownValues
 from pilothouse.worker.maintenance.archives import Archives
 from pilothouse.worker.outcome import EngineResult, LeaseLost
 from pilothouse.worker.progress.events import Progress
@@ -103,7 +104,7 @@ class Attempt:
         self.unreadable = unreadable
         self.cluster = cluster
         self.archive = archive
-        self._masks: Masks | None = None
+        self.known = KnownValues(row, order, kubeconfig=cluster.kubeconfig)
         self._until = boottime() + seconds
         self.settings = context.settings
         self.client: ClusterClient = context.clusters.client(cluster)
@@ -124,22 +125,8 @@ class Attempt:
         return self.row.last_writing_attempt is not None
 
     def masks(self) -> Masks:
-        """Return the masks for texts about this operation: its values, those that result from them, and credentials.
-
-        Built once: the automaton that finds many values takes tens of milliseconds to build.
-        """
-        if self._masks is None:
-            self._masks = masks_of(
-                values=getattr(self.order, "values", None),
-                merged_values=self.order.merged_values,
-                kubeconfig=self.cluster.kubeconfig,
-                public=(self.row.namespace, self.row.release_name, self.row.chart_name, self.row.chart_version),
-            )
-        return self._masks
-
-    async def prepare_masks(self) -> None:
-        """Build the masks now, off the event loop if there are many values, which take a tenth of a second."""
-        await prepare(self.masks, getattr(self.order, "values", None), self.order.merged_values)
+        """Return the masks for texts about this operation: of its values, of revisions it has read, and credentials."""
+        return self.known.masks()
 
     async def observe(self, *, allow_stale: bool = False) -> ReleaseSnapshot:
         """Return the release's current revisions; ``allow_stale``: the older ones possibly slightly outdated."""
@@ -169,6 +156,12 @@ class Attempt:
         return await self.client.find_release_secret(
             namespace=self.row.namespace, name=self.row.release_name, revision=revision, allow_stale=allow_stale
         )
+
+    async def read_release(self, revision: int) -> StoredRelease | None:
+        """Return the release in the Secret of one revision; from now on no text tells its values."""
+        stored = stored_in(await self.read(revision))
+        await self.known.learn(stored)
+        return stored
 
     async def find_absence(self, *, seen_at: str = "") -> int | None:
         """Return the resourceVersion at which the release has no Secret; None if it has one."""
@@ -387,7 +380,7 @@ async def open_attempt(
     attempt = Attempt(
         context, row, cluster, archive, order, unreadable=unreadable, fence=fence, seconds=seconds, slot=slot
     )
-    await attempt.prepare_masks()
+    await attempt.known.prepare()
     return attempt
 
 

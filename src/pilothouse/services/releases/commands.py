@@ -102,7 +102,9 @@ class OnlyOver:
 class InstallCommand:
     """An accepted install. ``values`` are the caller's; ``merged_values`` are merged over the chart's, for display.
 
-    ``layers`` are values that Helm's own parsers read; there are no others then.
+    ``layers`` are values that Helm's own parsers read; there are no others then. ``hidden_values``, of every order:
+    what no text may tell besides ``values``, which is what the layers make, and the user's own of the revisions that it
+    replaces or restores.
     """
 
     values: dict[str, Any] = field(repr=False)
@@ -115,6 +117,7 @@ class InstallCommand:
     layers: tuple[ValuesLayer, ...] = field(default=(), repr=False)
     options: HelmOptions = PLAIN
     planned: Planned | None = None
+    hidden_values: tuple[dict[str, Any], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +145,7 @@ class UpgradeCommand:
     options: HelmOptions = PLAIN
     planned: Planned | None = None
     only_over: OnlyOver | None = None
+    hidden_values: tuple[dict[str, Any], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +161,7 @@ class RollbackCommand:
     remove_namespace: bool = False
     options: HelmOptions = PLAIN
     planned: Planned | None = None
+    hidden_values: tuple[dict[str, Any], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +177,7 @@ class UninstallCommand:
     cascade: Cascade = "background"
     description: str = ""
     planned: Planned | None = None
+    hidden_values: tuple[dict[str, Any], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +188,7 @@ class RunTestsCommand:
     first_deployed: datetime
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    hidden_values: tuple[dict[str, Any], ...] = field(default=(), repr=False)
 
 
 #: What can be planned.
@@ -255,6 +262,15 @@ def told_in_audit(order: Order) -> str:
     back = f" to revision {order.to_revision}" if isinstance(order, RollbackCommand) else ""
     destroying = destructive_options(order)
     return f"{action_of(order)}{back}{': ' if destroying else ''}{destroying}"
+
+
+def hidden_values(*found: Mapping[str, Any], sent: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], ...]:
+    """Return these values once each, but for the ``sent`` ones; an order has none only of an older version."""
+    distinct: list[dict[str, Any]] = []
+    for values in found:
+        if values not in distinct and values != sent:
+            distinct.append(dict(values))
+    return tuple(distinct) or ({},)
 
 
 def shown_of(order: Order) -> Shown:

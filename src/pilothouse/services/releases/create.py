@@ -17,7 +17,7 @@ from pilothouse.services.cluster_walls import refuse_outside
 from pilothouse.services.clusters import ClusterConnection, cluster_error_context
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.operations.idempotency import Key, SubmittedOperation
-from pilothouse.services.releases.commands import PLAIN, Crds, HelmOptions, InstallCommand, as_wait
+from pilothouse.services.releases.commands import PLAIN, Crds, HelmOptions, InstallCommand, as_wait, hidden_values
 from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.dry_run import DRY_RUN_COMPLETE, dry_run
 from pilothouse.services.releases.engine_options import chart_options
@@ -67,6 +67,15 @@ class CreateRelease:
     layers: tuple[ValuesLayer, ...] = field(default=(), repr=False)
     options: HelmOptions = PLAIN
     stored_chart: StoredChart | None = None
+
+
+@dataclass(frozen=True)
+class _Replaced:
+    """The revision that an install replaces, None for a free name; a warning about its manager, and its own values."""
+
+    revision: int | None = None
+    warning: str | None = None
+    config: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 class Releases:
@@ -125,23 +134,23 @@ class Releases:
         name = await self._choose_name(request, project_id=project_id)
         observed_at = time.monotonic()
         with cluster_error_context(cluster):
-            base_revision, warning = await self._check_live(cluster, name, request)
+            replaced = await self._check_live(cluster, name, request)
         operation = OperationRequest(
             namespace=request.namespace,
             release_name=name,
-            order=_command(cluster, chart, request),
+            order=_command(cluster, chart, request, replaced.config),
             chart_digest=chart.digest,
             chart_revision=request.stored_chart.revision if request.stored_chart is not None else None,
             chart_id=chart.id,
             chart_name=chart.name,
             chart_version=chart.version,
             include_hooks=request.include_hooks,
-            revision=(base_revision or 0) + 1,
-            base_revision=base_revision,
+            revision=(replaced.revision or 0) + 1,
+            base_revision=replaced.revision,
             description=request.description,
             status_description=INSTALL_UNDERWAY,
             timeout_seconds=request.timeout_seconds,
-            warning=warning,
+            warning=replaced.warning,
         )
         return Proposal(cluster, operation, observed_at), chart
 
@@ -168,12 +177,10 @@ class Releases:
         check_name(name, field="parameters.name_template")
         return name
 
-    async def _check_live(
-        self, cluster: ClusterConnection, name: str, request: CreateRelease
-    ) -> tuple[int | None, str | None]:
-        """Check in the cluster what would fail later: that the namespace exists and the name is free.
+    async def _check_live(self, cluster: ClusterConnection, name: str, request: CreateRelease) -> _Replaced:
+        """Return what is to be replaced, after what would fail later is checked in the cluster.
 
-        Returns the revision to be replaced, None for a free name; and a warning about its manager, or None.
+        That is, that the namespace exists and the name is free.
         """
         client = self._clusters.client(cluster)
         exists, revisions = await asyncio.gather(
@@ -186,7 +193,7 @@ class Releases:
                 f"namespace {request.namespace!r} does not exist in cluster {cluster.name!r}; create it first{hint}"
             )
         if not revisions:
-            return None, None
+            return _Replaced()
         newest = max(revisions, key=lambda one: one.revision)
         if not request.replace:
             raise AlreadyExists(
@@ -201,11 +208,12 @@ class Releases:
         secret = await client.find_release_secret(namespace=request.namespace, name=name, revision=newest.revision)
         if secret is None:
             raise changed_error(name)
-        return newest.revision, await self._managers.check(client, await read_release(secret), secret)
+        stored = await read_release(secret)
+        return _Replaced(newest.revision, await self._managers.check(client, stored, secret), stored.config)
 
     async def _dry_run(self, proposal: Proposal, chart: charts.ChartRow, request: CreateRelease) -> Release:
         cluster, name = proposal.cluster, proposal.operation.release_name
-        order = _command(cluster, chart, request)
+        order = _command(cluster, chart, request, {})
         async with self._database.autocommit() as connection:
             archive = await archives.read_archive(connection, chart.digest)
         engine_request = InstallRequest(
@@ -251,7 +259,10 @@ def _check_chart(chart: charts.ChartRow | None, request: CreateRelease) -> chart
     return chart
 
 
-def _command(cluster: ClusterConnection, chart: charts.ChartRow, request: CreateRelease) -> InstallCommand:
+def _command(
+    cluster: ClusterConnection, chart: charts.ChartRow, request: CreateRelease, replaced: dict[str, Any]
+) -> InstallCommand:
+    """Return the install; ``replaced`` are the user's own values of the revision that it replaces."""
     return InstallCommand(
         values={} if request.layers else request.values or {},
         merged_values=merge_values(chart.default_values(), request.values or {}),
@@ -262,4 +273,5 @@ def _command(cluster: ClusterConnection, chart: charts.ChartRow, request: Create
         skip_schema_validation=request.skip_schema_validation,
         layers=request.layers,
         options=request.options,
+        hidden_values=hidden_values((request.values or {}) if request.layers else {}, replaced),
     )

@@ -13,7 +13,7 @@ from pilothouse.services.clusters import ClusterConnection, cluster_error_contex
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.operations.ends import report_end
 from pilothouse.services.operations.idempotency import Key, SubmittedOperation
-from pilothouse.services.releases.commands import UninstallCommand, as_wait, open_shown
+from pilothouse.services.releases.commands import UninstallCommand, as_wait, hidden_values, open_shown
 from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.details import ReleaseRef
 from pilothouse.services.releases.elsewhere import lock_refusal
@@ -257,6 +257,7 @@ class Deletions:
             keep_history=request.keep_history,
             cascade=request.cascade,
             description=request.description,
+            hidden_values=hidden_values(stored.config),
         )
         return OperationRequest(
             namespace=stored.namespace,

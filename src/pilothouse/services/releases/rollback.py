@@ -7,7 +7,7 @@ from pilothouse.engine.protocol import RollbackRequest
 from pilothouse.errors import InvalidRequest, NotFound
 from pilothouse.kubernetes.helm_secrets import StoredRelease, read_release
 from pilothouse.kubernetes.release_labels import ReleaseLabels
-from pilothouse.services.releases.commands import RollbackCommand, as_wait
+from pilothouse.services.releases.commands import RollbackCommand, as_wait, hidden_values
 from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.dry_run import dry_run
 from pilothouse.services.releases.own_namespace import own_namespace
@@ -49,6 +49,7 @@ async def plan_rollback(shared: ReleaseDependencies, target: UpdateTarget, reque
         wait=request.wait or as_wait(target.cluster.wait),
         remove_namespace=request.remove_namespace,
         options=request.options,
+        hidden_values=hidden_values(goal.config, target.current.config, target.newest.config),
     )
     if request.dry_run:
         await _dry_run(shared, target, to_revision, hides=request.hides_values)

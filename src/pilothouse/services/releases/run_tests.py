@@ -12,7 +12,7 @@ from pilothouse.kubernetes.stored_hooks import decode_hooks
 from pilothouse.services.clusters import ClusterConnection, cluster_error_context
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.operations.idempotency import Key, SubmittedOperation
-from pilothouse.services.releases.commands import RunTestsCommand
+from pilothouse.services.releases.commands import RunTestsCommand, hidden_values
 from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.details import ReleaseRef
 from pilothouse.services.releases.elsewhere import lock_refusal
@@ -111,6 +111,7 @@ def _request(newest: StoredRelease, wanted: Filters, *, timeout_seconds: int | N
         first_deployed=newest.first_deployed,
         include=wanted.include,
         exclude=wanted.exclude,
+        hidden_values=hidden_values(newest.config),
     )
     return OperationRequest(
         namespace=newest.namespace,

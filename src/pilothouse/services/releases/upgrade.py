@@ -8,7 +8,7 @@ from pilothouse.engine.protocol import UpgradeRequest
 from pilothouse.errors import InvalidRequest
 from pilothouse.kubernetes.helm_secrets import StoredRelease
 from pilothouse.kubernetes.values import merge_values
-from pilothouse.services.releases.commands import OnlyOver, UpgradeCommand, as_wait
+from pilothouse.services.releases.commands import OnlyOver, UpgradeCommand, as_wait, hidden_values
 from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.dry_run import dry_run
 from pilothouse.services.releases.engine_options import upgrade_options
@@ -51,6 +51,7 @@ async def plan_upgrade(
         reset_then_reuse_values=request.reset_then_reuse,
         options=request.options,
         only_over=_only_over(newest) if request.base_revision is not None else None,
+        hidden_values=_hidden_values(target, request),
     )
     operation = target.operation(
         request,
@@ -64,6 +65,13 @@ async def plan_upgrade(
     return UpdatePlan(
         operation, await _dry_run(shared, target, chart, order, hides=request.hides_values) if request.dry_run else None
     )
+
+
+def _hidden_values(target: UpdateTarget, request: UpdateRelease) -> tuple[dict[str, Any], ...]:
+    before = target.current.config, target.newest.config
+    if request.layers:
+        return hidden_values(request.values, *before)
+    return hidden_values(*before, sent=request.values)
 
 
 def _only_over(newest: StoredRelease) -> OnlyOver:

@@ -110,7 +110,7 @@ class CancelledInstall:
         return Outcome(OperationState.CANCELLED, text, wrote_revision=True, revision=newest.revision, secret=secret)
 
     async def _remove(self, step: Step, newest: ReleaseLabels) -> Outcome:
-        stored = stored_in(await self._attempt.read(newest.revision))
+        stored = await self._attempt.read_release(newest.revision)
         if stored is not None:
             await self._attempt.remember_objects(await read_objects_of(stored))
         if step is Step.UNLOCK_AND_REMOVE:
@@ -191,9 +191,10 @@ class _Restoration(ABC):
         snapshot = await self._attempt.observe()
         secret = await self._attempt.read(snapshot.newest.revision) if snapshot.newest is not None else None
         stored = written = stored_in(secret)
+        await self._attempt.known.learn(stored)
         updated = self.writes_revision and self._row.undo_revision is None
         if updated and (stored is None or stored.revision != self._row.revision):
-            written = stored_in(await self._attempt.read(self._row.revision or 0))
+            written = await self._attempt.read_release(self._row.revision or 0)
         state = classify_cancelled(snapshot, self._row, stored, written, target=target_of(self._order))
         return _Found(snapshot, state, stored, written, secret)
 
@@ -293,7 +294,7 @@ class CancelledUpdate(_Restoration):
         return Outcome(OperationState.CANCELLED, text, wrote_revision=True, revision=stored.revision, secret=secret)
 
     async def _find_left_behind(self, restored: Outcome) -> tuple[Event, ...]:
-        removed, stored = stored_in(await self._attempt.read(self._row.revision or 0)), stored_in(restored.secret)
+        removed, stored = await self._attempt.read_release(self._row.revision or 0), stored_in(restored.secret)
         if removed is None or stored is None:
             return ()
         return await find_left_behind(self._attempt, removed, replaced_by=stored)

@@ -30,7 +30,7 @@ async def clear_interrupted(attempt: Attempt, newest: ReleaseLabels) -> None:
     What is unlocked is immutable, and an uninstall that keeps the history has to write the revision once more. Helm
     uninstalls what is uninstalling, and a late writer could only write the same.
     """
-    stored = stored_in(await attempt.read(newest.revision))
+    stored = await attempt.read_release(newest.revision)
     if stored is not None and stored.uid == newest.uid:
         await remove_hooks(attempt, stored)
 
@@ -40,7 +40,7 @@ async def unlock_newest(attempt: Attempt, newest: ReleaseLabels, *, why: str = I
 
     The hook objects of the interrupted attempt are removed before.
     """
-    stored = stored_in(await attempt.read(newest.revision))
+    stored = await attempt.read_release(newest.revision)
     if stored is None or stored.uid != newest.uid:
         return None
     return await end_interrupted(attempt, stored, why=why)

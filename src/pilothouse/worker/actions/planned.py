@@ -1,7 +1,7 @@
 """Operations that act on the revision that they were accepted for, such as those of plans, or not at all."""
 
 from pilothouse.services.releases.commands import PlannableOrder, UpgradeCommand, target_of
-from pilothouse.worker.attempt import Attempt, stored_in
+from pilothouse.worker.attempt import Attempt
 from pilothouse.worker.state import ReleaseSnapshot, is_resumed
 
 
@@ -21,7 +21,7 @@ async def describe_moved(attempt: Attempt, order: PlannableOrder, snapshot: Rele
     if base == (newest.revision, newest.uid, newest.resource_version):
         return ""
     if attempt.begun:
-        stored = stored_in(await attempt.read(newest.revision))
+        stored = await attempt.read_release(newest.revision)
         same = stored is not None and (stored.uid, stored.resource_version) == (newest.uid, newest.resource_version)
         if stored is not None and same and is_resumed(attempt.row, stored, snapshot, target_of(order)):
             return ""

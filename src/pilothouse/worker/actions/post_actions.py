@@ -57,7 +57,7 @@ async def remove_created(attempt: Attempt, secret: Secret | None) -> tuple[Event
     """
     failed, snapshot = stored_in(secret), await attempt.observe()
     step = attempt.decide_by(CLEAN_UP, classify_failed(snapshot, attempt.row, failed))
-    kept = stored_in(await attempt.read(snapshot.last_deployed or 0))
+    kept = await attempt.read_release(snapshot.last_deployed or 0)
     if step is not Step.CLEAN_UP or secret is None or failed is None or kept is None:
         return ()
     stays = {identity(one) for one in await read_objects_of(kept)}
@@ -84,7 +84,7 @@ async def list_orphans(attempt: Attempt, snapshot: ReleaseSnapshot) -> Sequence[
     if newest is None or newest.status != ReleaseStatus.FAILED:
         return []
     replaced = _replaced(snapshot, before=newest.revision)
-    stored = stored_in(await attempt.read(newest.revision)) if replaced else None
+    stored = await attempt.read_release(newest.revision) if replaced else None
     return await _list_orphans(attempt, replaced, kept=stored) if stored is not None else []
 
 
@@ -94,7 +94,7 @@ async def _list_orphans(
     stays = {identity(obj) for obj in await read_objects_of(kept)}
     orphans: dict[tuple[str, ...], ManifestObject] = {}
     for revision in replaced:
-        old = stored_in(await attempt.read(revision.revision))
+        old = await attempt.read_release(revision.revision)
         if old is not None:
             orphans |= {identity(obj): obj for obj in await read_objects_of(old) if identity(obj) not in stays}
     return list(orphans.values())

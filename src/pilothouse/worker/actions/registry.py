@@ -8,7 +8,6 @@ import structlog
 
 from pilothouse.engine.deadline import Fence
 from pilothouse.errors import ClusterDenied, ClusterUnavailable, NotFound
-from pilothouse.redaction import hide_from_log
 from pilothouse.services.releases.commands import (
     InstallCommand,
     RollbackCommand,
@@ -71,7 +70,6 @@ class Actions:
             attempt = await open_attempt(self._context, row, fence=fence, seconds=seconds, slot=slot)
             if attempt.unreadable:
                 return await _end_unreadable(attempt, attempt.unreadable)
-            hide_from_log(attempt.masks())
             return await _explained(attempt, _carry_out(attempt))
         except NotFound:
             return Outcome(OperationState.FAILED, "the cluster was removed from Pilothouse before the operation ended")

@@ -118,7 +118,7 @@ async def stop_tests(attempt: Attempt, revision: int | None, *, only_running: bo
 
     ``only_running``: not if Helm has stored how the last of them ended, which may leave its pod on purpose.
     """
-    stored = stored_in(await attempt.read(revision)) if revision is not None else None
+    stored = await attempt.read_release(revision) if revision is not None else None
     began, ended = attempt.row.created_at - _CLOCKS, (attempt.row.finished_at or datetime.now(UTC)) + _CLOCKS
     tests = [hook for hook in _tests_of(stored) if began <= _moment(hook) <= ended] if stored is not None else []
     if stored is None or not tests or (only_running and not any(_is_running(hook) for hook in tests)):

@@ -25,6 +25,7 @@ from pilothouse.states import Action, OperationState, ReleaseStatus
 from pilothouse.worker.actions.locks import INTERRUPTED, end_interrupted, failed_by_lock
 from pilothouse.worker.actions.planned import describe_moved
 from pilothouse.worker.actions.post_actions import remove_orphans, restart_workloads, supersede_older
+from pilothouse.worker.actions.values import learn_values
 from pilothouse.worker.attempt import Attempt, stored_in
 from pilothouse.worker.outcome import EngineResult, Event, Outcome
 from pilothouse.worker.state import (
@@ -172,6 +173,7 @@ class RevisionAction(ABC, Generic[OrderT]):
             )
         if moved := await describe_moved(self._attempt, self._order, snapshot):
             return Outcome(OperationState.FAILED, moved)
+        await learn_values(self._attempt, self._order, snapshot.newest)
         request = self.request(snapshot.newest, chart or b"")
         revision = snapshot.newest.revision + 1 if snapshot.newest is not None else 1
         looking = asyncio.create_task(self._attempt.find_problem(request, revision=revision))

@@ -14,6 +14,7 @@ from pilothouse.states import Action, OperationState
 from pilothouse.worker.actions.locks import clear_interrupted, end_interrupted, failed_by_lock, unlock_newest
 from pilothouse.worker.actions.planned import describe_moved
 from pilothouse.worker.actions.post_actions import list_orphans, remove_objects, supersede_older
+from pilothouse.worker.actions.values import learn_values
 from pilothouse.worker.attempt import Attempt, stored_in
 from pilothouse.worker.outcome import EngineResult, Event, Outcome
 from pilothouse.worker.state import ReleaseSnapshot, ReleaseState, classify, classify_uninstalled
@@ -87,6 +88,7 @@ class Uninstall:
         return Outcome(OperationState.SUCCEEDED, GONE, secret=secret)
 
     async def _act(self, snapshot: ReleaseSnapshot, newest: ReleaseLabels) -> Outcome:
+        await learn_values(self._attempt, self._order, newest)
         orphans = await list_orphans(self._attempt, snapshot)
         await self._attempt.begin(snapshot, revision=newest.revision)
         if orphans:

@@ -62,6 +62,8 @@ async def collect(attempt: Attempt, outcome: Outcome) -> str:
     found = Found([attempt.masks()])
     try:
         stored = stored_in(outcome.secret)
+        await attempt.known.learn(stored)
+        found.masks[:] = [attempt.masks()]
         parts = await read_parts(stored) if stored is not None else ()
         hooks = await _hooks(stored) if stored is not None else []
         found.masks.append(await masks_of_secrets([document for _, document in (*parts, *hooks)]))
@@ -92,7 +94,9 @@ async def of_silence(attempt: Attempt, text: str, *, cause: str) -> str:
 
 async def of_tests(attempt: Attempt, outcome: Outcome) -> str:
     """Return what tests that passed have said, without reading the cluster; as from ``collect``."""
-    found, stored = Found([attempt.masks()]), stored_in(outcome.secret)
+    stored = stored_in(outcome.secret)
+    await attempt.known.learn(stored)
+    found = Found([attempt.masks()])
     if stored is not None:
         documents = [document for _, document in (*await read_parts(stored), *await _hooks(stored))]
         found.masks.append(await masks_of_secrets(documents))

@@ -38,7 +38,7 @@ from pilothouse.store.database import Database
 from pilothouse.worker.actions.manifests import as_applied, belongs, find_live, identity, read_parts
 from pilothouse.worker.actions.post_actions import named_objects_event, remove_objects
 from pilothouse.worker.actions.registry import Actions
-from pilothouse.worker.attempt import Attempt, stored_in
+from pilothouse.worker.attempt import Attempt
 from pilothouse.worker.outcome import Event, LeaseLost
 from pilothouse.worker.periodic import keep_doing
 from pilothouse.worker.state import ReleaseSnapshot, classify_ended, classify_repaired, was_interrupted
@@ -140,7 +140,7 @@ async def repair(attempt: Attempt, *, remembered: Sequence[ManifestObject]) -> t
     newest = snapshot.newest
     if attempt.decide_by(REPAIR, classify_ended(newest)) is Step.LEAVE:
         return (), True
-    stored = stored_in(await attempt.read(newest.revision)) if newest is not None else None
+    stored = await attempt.read_release(newest.revision) if newest is not None else None
     parts = await read_parts(stored) if stored is not None else []
     readable = stored is None or bool(parts) or not stored.manifest.strip()
     if attempt.decide_by(REPAIR, classify_ended(newest, readable=readable)) is Step.LEAVE:
@@ -172,7 +172,7 @@ async def _interrupted(attempt: Attempt, snapshot: ReleaseSnapshot) -> list[Mani
     found: list[ManifestObject] = []
     for labels in snapshot.revisions:
         if labels.status == ReleaseStatus.FAILED:
-            old: StoredRelease | None = stored_in(await attempt.read(labels.revision))
+            old: StoredRelease | None = await attempt.read_release(labels.revision)
             if old is not None and was_interrupted(old):
                 found += [part for part, _ in await read_parts(old)]
     return found

@@ -139,3 +139,10 @@ def _plain(value: object) -> object:
 def test_an_order_shows_no_values():
     shown: Order = replace(order(), values={"password": "secret"}, merged_values={"password": "secret"})
     assert "secret" not in repr(shown)
+
+
+def test_values_that_no_text_may_tell_are_stored_once_and_not_beside_those_that_were_sent():
+    old, new = {"a": "older-value"}, {"a": "newer-value"}
+    assert commands.hidden_values(new, old, dict(old)) == (new, old)
+    assert commands.hidden_values(old, old, sent=old) == ({},)
+    assert commands.hidden_values(old, new, sent=dict(old)) == (new,)

@@ -27,6 +27,7 @@ HARMLESS = {
     "disable_hooks",
     "first_deployed",
     "force_conflicts",
+    "hidden_values",
     "history_max",
     "keep_history",
     "hooks",
