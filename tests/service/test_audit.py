@@ -4,10 +4,12 @@ import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from random import Random
+from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
+from sqlalchemy import event
 from sqlalchemy.exc import ProgrammingError
 
 from pilothouse.auth.policy import ADMINISTRATOR
@@ -289,6 +291,33 @@ async def test_a_page_goes_on_though_the_row_before_it_has_been_forgotten(
         superuser.execute("DELETE FROM audit WHERE id = %s", [page.rows[-1].id])
     rest = await audit.list_rows(administrator(domain), AuditFilter(), after=page.next, limit=3)
     assert ([row.target for row in rest.rows], rest.next) == (["3", "4", "5"], None)
+
+
+async def test_a_removed_cluster_is_found_by_its_name_without_reading_the_whole_audit(database: Database, domain: str):
+    with psycopg.connect(database.dsn(), autocommit=True) as owner:
+        owner.execute(WRITE, [datetime.now(UTC), domain, list(range(4000))])
+        owner.execute(
+            "INSERT INTO audit (domain_id, project_id, user_id, action, target, target_name, request_id)"
+            " VALUES (%(domain)s, '', '', 'cce:cluster:create', 'its-id', 'removed', ''),"
+            " (%(domain)s, '', '', 'cce:release:delete', 'its-id/shop/web', 'web', '')",
+            {"domain": domain},
+        )
+        owner.execute("ANALYZE audit")
+    asked: list[tuple[str, Any]] = []
+    async with database.autocommit() as connection:
+        event.listen(
+            connection.sync_connection, "before_cursor_execute", lambda *said: asked.append((said[2], said[3]))
+        )
+        found = await store.list_rows(
+            connection, AuditFilter(cluster="removed"), domain_id=domain, after=None, limit=50
+        )
+    assert {row.target for row in found} == {"its-id/shop/web", "its-id"}
+    ((statement, parameters),) = asked
+    with psycopg.connect(database.dsn(), autocommit=True) as owner:
+        explained = owner.execute(f"EXPLAIN {statement}", parameters).fetchall()
+    plan = "\n".join(line for (line,) in explained)
+    assert "ix_audit_about_clusters" in plan, plan
+    assert "Seq Scan on audit" not in plan, plan
 
 
 async def test_a_page_of_a_long_audit_reads_its_own_rows_alone(database: Database, domain: str):

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, Interval, bindparam, func, insert, not_, or_, select, tuple_
+from sqlalchemy import ColumnElement, Interval, bindparam, func, insert, literal_column, not_, or_, select, tuple_
 
 from pilothouse.store.database import Transaction
 from pilothouse.store.tables import audit, clusters, operations, projects
@@ -129,7 +129,8 @@ class AuditFilter:
 
 #: Rows about clusters, which tell the ids of those that are not there any more.
 _REGISTERED = audit.alias()
-_ABOUT_CLUSTERS = ("cce:cluster:create", "cce:cluster:delete")
+# Not as parameters: PostgreSQL would not see that their index has them all.
+_ABOUT_CLUSTERS = (literal_column("'cce:cluster:create'"), literal_column("'cce:cluster:delete'"))
 _COLUMNS = tuple(AuditRow.__dataclass_fields__)
 _RECORD = insert(audit)
 _GATHERED = insert(audit).values(at=func.clock_timestamp() - bindparam("age", type_=Interval))

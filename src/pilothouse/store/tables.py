@@ -827,4 +827,11 @@ audit = Table(
     CheckConstraint("outcome IN ('done', 'denied', 'failed', 'started')", "outcome"),
     Index("ix_audit_by_time", "domain_id", "at", "id"),
     _index("ix_audit_failed", "id", where="outcome = 'failed'"),
+    # The names of clusters that are not there any more.
+    _index(
+        "ix_audit_about_clusters",
+        "domain_id",
+        "target_name",
+        where="action IN ('cce:cluster:create', 'cce:cluster:delete')",
+    ),
 )
