@@ -24,6 +24,7 @@ PAGES = [
     "README.md",
     "docs/quickstart.md",
     *sorted(page.relative_to(ROOT).as_posix() for page in (ROOT / "docs" / "how-to").glob("*.md")),
+    "docs/command-line.md",
     "docs/troubleshooting.md",
     "docs/dev/release.md",
 ]

@@ -78,6 +78,28 @@ def test_the_page_has_the_exit_statuses_and_what_they_mean():
     assert {int(status): meaning.replace("`", "") for status, meaning in rows} == MEANINGS
 
 
+def forms() -> list[tuple[str, str]]:
+    """Each command whose form the page has, with the line."""
+    page = (Path(__file__).parents[3] / "docs" / "command-line.md").read_text()
+    found = []
+    for line in re.sub(r"\n {8,}(?=\[)", " ", page).splitlines():
+        if not line.startswith("    pilothouse "):
+            continue
+        first, *others = line.partition("  #")[0].split()[1:]
+        inner = others[0].split("|") if hasattr(EVERY[first], "commands") else [""]
+        found += [(f"{first} {one}".strip(), line) for one in inner]
+    return found
+
+
+def test_the_forms_of_the_page_are_those_of_the_commands():
+    assert len(forms()) > 40
+    for name, line in forms():
+        assert name in EVERY, line
+        known = {option for param in EVERY[name].params for option in (*param.opts, *param.secondary_opts)}
+        named = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", line.partition("  #")[0]))
+        assert named - known == set(), line
+
+
 #: Options of the API that commands send in another way than by their name, and the flag of each.
 OTHERWISE_SENT = {
     "wait": "wait",
