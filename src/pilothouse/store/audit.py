@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from sqlalchemy import ColumnElement, Interval, bindparam, func, insert, literal_column, not_, or_, select, tuple_
 
@@ -130,7 +130,10 @@ class AuditFilter:
 #: Rows about clusters, which tell the ids of those that are not there any more.
 _REGISTERED = audit.alias()
 # Not as parameters: PostgreSQL would not see that their index has them all.
-_ABOUT_CLUSTERS = (literal_column("'cce:cluster:create'"), literal_column("'cce:cluster:delete'"))
+_ABOUT_CLUSTERS: Final[Sequence[ColumnElement[str]]] = (
+    literal_column("'cce:cluster:create'"),
+    literal_column("'cce:cluster:delete'"),
+)
 _COLUMNS = tuple(AuditRow.__dataclass_fields__)
 _RECORD = insert(audit)
 _GATHERED = insert(audit).values(at=func.clock_timestamp() - bindparam("age", type_=Interval))
