@@ -26,19 +26,17 @@ from pilothouse.http.errors import Refusal
 from pilothouse.http.requests import request_id_of, service_of
 from pilothouse.services.operations.idempotency import Idempotency, Key, SubmittedOperation
 from pilothouse.services.releases.delete import DeleteRelease, Deletions
-from pilothouse.services.releases.details import ReleaseDetail, ReleaseDetails, ReleaseRef
+from pilothouse.services.releases.deployed import likeliest_first
+from pilothouse.services.releases.details import HistoryItem, ReleaseDetail, ReleaseDetails, ReleaseRef
 from pilothouse.services.releases.locks import Seen, microseconds
 from pilothouse.services.releases.plans import Change, Plans
 from pilothouse.services.releases.unlock import Unlocks
 from pilothouse.services.releases.update import Updates
 from pilothouse.services.releases.update_plans import UpdateRelease
 from pilothouse.states import Action, ReleaseStatus
-from pilothouse.store.releases import RevisionRow
 
 #: In this order the page asks for the right before anything is read of the cluster.
 _UPDATE, _DELETE = "cce:release:update", "cce:release:delete"
-#: What was uninstalled ran before, as far as its own record tells.
-_WENT_WELL: Final = frozenset({ReleaseStatus.DEPLOYED, ReleaseStatus.SUPERSEDED, ReleaseStatus.UNINSTALLED})
 _SEEN: Final = re.compile(r"([0-9]{1,10})!(-?[0-9]{1,18})")
 
 
@@ -89,10 +87,10 @@ def _require_shown(fields: Fields, revision: int) -> None:
 
 async def _rollback_page(request: Request, fields: Fields, *, refused: Refusal | None = None) -> Response:
     detail, diff, unread = await show_head(request), None, None
-    rows: list[RevisionRow] = []
+    earlier: list[HistoryItem] = []
     try:
-        rows = await read_earlier(request, detail)
-        target = read_revision(fields.get("to", ""), "to") or find_last_good(rows)
+        earlier = await read_earlier(request, detail)
+        target = read_revision(fields.get("to", ""), "to") or find_last_good(earlier)
         fields = {**fields, "to": str(target or "")}
         if target is not None:
             diff = await compare(request, old=detail.release.revision, new=target, is_gone=is_uninstalled(detail))
@@ -108,9 +106,9 @@ async def _rollback_page(request: Request, fields: Fields, *, refused: Refusal |
         detail=detail,
         seen=_as_seen(detail),
         fields=fields,
-        rows=rows,
+        rows=[one.revision for one in earlier],
         is_gone=is_uninstalled(detail),
-        went_well=_WENT_WELL,
+        went_well={one.revision.revision for one in earlier if one.was_deployed},
         diff=diff,
         problem=refused.text if refused is not None else "",
         unread=unread.text if unread is not None else "",
@@ -123,17 +121,18 @@ def is_uninstalled(detail: ReleaseDetail) -> bool:
     return detail.release.status == ReleaseStatus.UNINSTALLED
 
 
-async def read_earlier(request: Request, detail: ReleaseDetail) -> list[RevisionRow]:
+async def read_earlier(request: Request, detail: ReleaseDetail) -> list[HistoryItem]:
     """Return the revisions to go back to that Helm keeps, newest first; of what is uninstalled the last is one."""
     release, below = detail.release, detail.release.revision + is_uninstalled(detail)
     place = ReleaseRef(release.cluster_id, release.namespace, release.name)
     history = await service_of(request, ReleaseDetails).show_history(caller_of(request), place)
-    return [one.revision for one in history if one.revision.revision < below]
+    return [one for one in history if one.revision.revision < below]
 
 
-def find_last_good(rows: Iterable[RevisionRow]) -> int | None:
-    """Return the newest revision that went well; None if none did."""
-    return next((row.revision for row in rows if row.status in _WENT_WELL), None)
+def find_last_good(earlier: Iterable[HistoryItem]) -> int | None:
+    """Return the revision that was deployed last; None if none was."""
+    deployed = likeliest_first(one.revision for one in earlier if one.was_deployed)
+    return deployed[0].revision if deployed else None
 
 
 async def ask_uninstall(request: Request) -> Response:

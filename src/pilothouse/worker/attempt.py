@@ -39,6 +39,7 @@ from pilothouse.redaction import Masks
 from pilothouse.services.clusters import ClusterConnection
 from pilothouse.services.releases.commands import Order, UpgradeCommand, open_order, stand_in
 from pilothouse.services.releases.dependencies import ReleaseDependencies
+from pilothouse.services.releases.deployed import find_last_deployed
 from pilothouse.services.releases.preflight import ExpectedRevision
 from pilothouse.services.releases.secret_data import without_secret_data
 from pilothouse.states import Action, OperationState, ReleaseStatus
@@ -52,7 +53,7 @@ from pilothouse.worker.progress.hook_logs import HookLogs
 from pilothouse.worker.progress.hook_pods import Followed, HookPods
 from pilothouse.worker.progress.wait_status import Waits
 from pilothouse.worker.slots import NO_SLOT, Slot
-from pilothouse.worker.state import ReleaseSnapshot, ReleaseState, as_undo, version_before
+from pilothouse.worker.state import SUCCEEDED, ReleaseSnapshot, ReleaseState, as_undo, version_before
 from pilothouse.worker.steps import StateT, Step, Undo, next_step, step_after_call, step_of
 
 log = structlog.get_logger(__name__)
@@ -163,6 +164,11 @@ class Attempt:
         await self.known.learn(stored)
         return stored
 
+    async def find_last_deployed(self, snapshot: ReleaseSnapshot) -> int | None:
+        """Return the number of the revision that was deployed last; None if none ever was."""
+        succeeded = [one for one in snapshot.revisions if one.status in SUCCEEDED]
+        return await find_last_deployed(self.row.release_name, succeeded, self.read_release)
+
     async def find_absence(self, *, seen_at: str = "") -> int | None:
         """Return the resourceVersion at which the release has no Secret; None if it has one."""
         return await self.client.find_absence(namespace=self.row.namespace, name=self.row.release_name, seen_at=seen_at)
@@ -182,12 +188,13 @@ class Attempt:
         """
         self.check_held()
         newest, which = snapshot.newest, {"attempt": self.row.attempt, "revision": revision}
+        # known from the first attempt on: later ones see what that left
+        is_first = self.row.state != OperationState.CANCELLING and not self.begun
+        deployed = await self.find_last_deployed(snapshot) if is_first else None
         base = attempts.Base(newest.revision, newest.uid, version_before(self.row, newest)) if newest else None
         async with self.context.database.autocommit() as connection:
             if self.row.state != OperationState.CANCELLING:
-                begun = await attempts.begin(
-                    connection, self.row.id, base=base, deployed=snapshot.last_deployed, **which
-                )
+                begun = await attempts.begin(connection, self.row.id, base=base, deployed=deployed, **which)
             else:
                 begun = (
                     await attempts.begin_undo(connection, self.row.id, base=base, **which) if base is not None else None

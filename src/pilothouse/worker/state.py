@@ -31,15 +31,6 @@ class ReleaseSnapshot:
         """The one that Helm acts on."""
         return self.revisions[-1] if self.revisions else None
 
-    @property
-    def last_deployed(self) -> int | None:
-        """The number of the deployed revision; without one, of the newest that was."""
-        for status in (ReleaseStatus.DEPLOYED, ReleaseStatus.SUPERSEDED):
-            found = [candidate.revision for candidate in self.revisions if candidate.status == status]
-            if found:
-                return max(found)
-        return None
-
     def find(self, revision: int | None) -> ReleaseLabels | None:
         """Return the revision of that number."""
         return next((candidate for candidate in self.revisions if candidate.revision == revision), None)
@@ -354,10 +345,12 @@ def classify_repaired(before: ReleaseLabels | None, newest: ReleaseLabels | None
     return EndedState.TAKEN_HALFWAY if removed else EndedState.TAKEN
 
 
-def classify_failed(snapshot: ReleaseSnapshot, row: OperationRow, failed: StoredRelease | None) -> ReleaseState:
+def classify_failed(
+    snapshot: ReleaseSnapshot, row: OperationRow, failed: StoredRelease | None, *, deployed: bool
+) -> ReleaseState:
     """Return the state of a failed upgrade's revision; FREE if it is not the newest, or nothing was deployed before."""
     newest = snapshot.newest
-    if failed is None or newest is None or newest.uid != failed.uid or snapshot.last_deployed is None:
+    if failed is None or newest is None or newest.uid != failed.uid or not deployed:
         return ReleaseState.FREE
     return classify_written(row, failed)
 

@@ -18,6 +18,7 @@ from pilothouse.kubernetes.helm_secrets import PENDING
 from pilothouse.states import Action
 from pilothouse.store.operations import OperationRow
 from pilothouse.worker.state import (
+    SUCCEEDED,
     CheckedState,
     EndedState,
     ReleaseState,
@@ -466,7 +467,8 @@ def test_a_repair_touches_only_what_is_deployed_and_unchanged(
 )
 def test_only_what_a_failed_upgrade_of_ours_created_is_cleaned_up(found: Sequence[Revision], failed: int, step: Step):
     stored = next((one.stored() for one in found if one.number == failed), None)
-    state = classify_failed(seen(*found), operation("upgrade"), stored)
+    deployed = any(one.status in SUCCEEDED for one in found)
+    state = classify_failed(seen(*found), operation("upgrade"), stored, deployed=deployed)
     assert step_of(CLEAN_UP, state, held=True) is step
     assert step_of(CLEAN_UP, state, held=False) is (Step.STOP if step.writes else step)
 

@@ -19,13 +19,14 @@ from pilothouse.services.charts.trust import without_source
 from pilothouse.services.clusters import Clusters, cluster_error_context, unknown_cluster
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.releases.causes import Cause, find_cause, find_chart_digest, find_last_change, find_underway
+from pilothouse.services.releases.deployed import was_deployed
 from pilothouse.services.releases.elsewhere import AtWork, list_all_changes, show_elsewhere
 from pilothouse.services.releases.live import LiveReleases
 from pilothouse.services.releases.masking import hide_in_notes, hide_in_text, is_ordinary
 from pilothouse.services.releases.names import is_name, is_namespace, unknown_release, without_revision
 from pilothouse.services.releases.pages import Release, weight
 from pilothouse.services.releases.shown import ShownReleases
-from pilothouse.states import LIVING_STATES, UNSETTLED
+from pilothouse.states import LIVING_STATES, UNSETTLED, Action, OperationState
 from pilothouse.store import operations, releases, verifications
 from pilothouse.store.chart_origins import ChartOrigin, find_origin
 from pilothouse.store.clusters import ClusterName
@@ -95,6 +96,13 @@ class HistoryItem:
     cause: Cause | None
     written_by: Cause | None
     chart_digest: str
+
+    @property
+    def was_deployed(self) -> bool:
+        """True if it ever was deployed, as far as its record and ours tell."""
+        row, writer = self.revision, self.written_by
+        failed = writer is not None and writer.cause in set(Action) and writer.state != OperationState.SUCCEEDED
+        return was_deployed(row.name, row.status, row.description, failed=failed)
 
 
 class ReleaseDetails:

@@ -9,6 +9,7 @@ from pilothouse.kubernetes.helm_secrets import StoredRelease, read_release
 from pilothouse.kubernetes.release_labels import ReleaseLabels
 from pilothouse.services.releases.commands import RollbackCommand, as_wait, hidden_values
 from pilothouse.services.releases.dependencies import ReleaseDependencies
+from pilothouse.services.releases.deployed import find_last_deployed, was_deployed
 from pilothouse.services.releases.dry_run import dry_run
 from pilothouse.services.releases.own_namespace import own_namespace
 from pilothouse.services.releases.update_plans import UpdatePlan, UpdateRelease, UpdateTarget
@@ -16,9 +17,6 @@ from pilothouse.states import Action, OperationState, ReleaseStatus
 from pilothouse.store import operations
 from pilothouse.store.release_changes import list_changes
 
-_SUCCEEDED = frozenset({ReleaseStatus.DEPLOYED, ReleaseStatus.SUPERSEDED})
-#: What was uninstalled with its history kept was deployed, as far as its own record tells; Helm brings it back.
-_RESTORABLE = _SUCCEEDED | {ReleaseStatus.UNINSTALLED}
 _WRITES_REVISION = frozenset({Action.INSTALL, Action.UPGRADE, Action.ROLLBACK})
 
 
@@ -28,7 +26,8 @@ async def plan_rollback(shared: ReleaseDependencies, target: UpdateTarget, reque
     goal, chart_id = await asyncio.gather(
         _find_revision(shared, target, to_revision, field=field), _find_chart_id(shared, target, to_revision)
     )
-    if request.only_succeeded and goal.status not in _RESTORABLE:
+    # what was uninstalled with its history kept was deployed, as far as its own record tells; Helm brings it back
+    if request.only_succeeded and not was_deployed(target.name, goal.status, goal.description):
         raise InvalidRequest(
             f"{field}: revision {to_revision} is {goal.status} and was never deployed; its history lists others"
         )
@@ -77,12 +76,17 @@ async def _dry_run(shared: ReleaseDependencies, target: UpdateTarget, to_revisio
 
 
 async def _find_last_good(shared: ReleaseDependencies, target: UpdateTarget) -> int:
-    """Return the number of the newest revision before the present one that was deployed; 0 if none was."""
+    """Return the number of the revision before the present one that was deployed last; 0 if none was."""
     client = shared.clusters.client(target.cluster)
+
+    async def read(revision: int) -> StoredRelease | None:
+        secret = await client.find_release_secret(namespace=target.namespace, name=target.name, revision=revision)
+        return await read_release(secret) if secret is not None else None
+
     found = await client.list_release_labels(namespace=target.namespace, name=target.name)
-    earlier = [one for one in found if one.revision < target.newest.revision and one.status in _RESTORABLE]
+    earlier = [one for one in found if one.revision < target.newest.revision]
     failed = await _list_failed(shared, target, earlier)
-    return max((one.revision for one in earlier if one.revision not in failed), default=0)
+    return await find_last_deployed(target.name, earlier, read, failed=failed) or 0
 
 
 async def _list_failed(shared: ReleaseDependencies, target: UpdateTarget, earlier: Iterable[ReleaseLabels]) -> set[int]:

@@ -56,8 +56,8 @@ async def remove_created(attempt: Attempt, secret: Secret | None) -> tuple[Event
     process, and so never if that dies.
     """
     failed, snapshot = stored_in(secret), await attempt.observe()
-    step = attempt.decide_by(CLEAN_UP, classify_failed(snapshot, attempt.row, failed))
-    kept = await attempt.read_release(snapshot.last_deployed or 0)
+    kept = await attempt.read_release(await attempt.find_last_deployed(snapshot) or 0)
+    step = attempt.decide_by(CLEAN_UP, classify_failed(snapshot, attempt.row, failed, deployed=kept is not None))
     if step is not Step.CLEAN_UP or secret is None or failed is None or kept is None:
         return ()
     stays = {identity(one) for one in await read_objects_of(kept)}

@@ -1,0 +1,101 @@
+"""A rollback without a revision, and an undo, go back to what ran, not to what a failed rollback left superseded."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from lightkube import Client
+from lightkube.config.kubeconfig import KubeConfig
+from lightkube.resources.core_v1 import ConfigMap
+from lightkube.types import PatchType
+
+from tests.support.charts import build_chart, config_map_template
+from tests.support.own_releases import OwnRelease
+from tests.support.releases import HelmCommand
+from tests.support.servers import RunningServer, wait_for
+from tests.support.wire import assert_error
+from tools.localcluster.cluster import RunningCluster
+
+ARCHIVE = build_chart(
+    "breaks",
+    templates={"x.yaml": config_map_template(), "y.yaml": config_map_template("-{{ .Values.suffix }}")},
+    values={"text": "x", "suffix": "b"},
+)
+BROKEN = {"set": "suffix=Not_Valid"}
+Writer = Callable[[OwnRelease], None]
+
+
+@pytest.fixture(scope="module")
+def chart(server: RunningServer) -> str:
+    return str(server.upload(ARCHIVE, parameters='{"override": true}').json()["id"])
+
+
+@pytest.fixture
+def release(server: RunningServer, namespace: str, helm_cli: HelmCommand) -> OwnRelease:
+    return OwnRelease(server, namespace, "web", helm_cli)
+
+
+@pytest.fixture(scope="module")
+def direct(kubernetes: RunningCluster) -> Iterator[Client]:
+    with Client(config=KubeConfig.from_file(kubernetes.kubeconfig), trust_env=False) as api:
+        yield api
+
+
+def take_field(direct: Client, release: OwnRelease) -> None:
+    """Let another tool own a field of the release, so that whatever would change it is refused."""
+    other = {"apiVersion": "v1", "kind": "ConfigMap", "data": {"text": "of another"}}
+    direct.patch(
+        *(ConfigMap, "web-config", other),
+        namespace=release.namespace,
+        patch_type=PatchType.APPLY,
+        field_manager="other-tool",
+        force=True,
+    )
+
+
+def give_back(direct: Client, release: OwnRelease) -> None:
+    direct.delete(ConfigMap, "web-config", namespace=release.namespace)
+
+
+def by_pilothouse(release: OwnRelease) -> None:
+    release.ended(release.send("POST", "/rollback", {"revision": 1}), "failed")
+
+
+def by_helm(release: OwnRelease) -> None:
+    with pytest.raises(Exception, match="conflict"):
+        release.helm("rollback", "web", "1", "-n", release.namespace)
+
+
+@pytest.mark.parametrize("fail_rollback", [by_pilothouse, by_helm])
+def test_a_repeated_rollback_goes_where_the_failed_one_was_to_go(
+    release: OwnRelease, chart: str, direct: Client, fail_rollback: Writer
+):
+    release.deployed(chart)
+    release.ended(release.put(chart, BROKEN), "failed")
+    take_field(direct, release)
+    fail_rollback(release)
+    # what Helm makes of what it started from, and of what was deployed
+    assert [one[1] for one in release.helm_history()] == ["deployed", "superseded", "failed"]
+    give_back(direct, release)
+    refused = release.send("POST", "/rollback", {"revision": 2})
+    assert_error(refused, 400, "CCE.01400001")
+    assert "revision 2 is superseded and was never deployed" in refused.json()["error_msg"]
+    if fail_rollback is by_helm:
+        wait_for(lambda: [one for one in release.get("/history") if one["revision"] == 3])
+    release.ended(release.send("POST", "/rollback"))
+    assert release.helm_history()[-1] == (4, "deployed", "Rollback to 1")
+
+
+def test_an_undo_goes_back_to_what_ran_last_though_nothing_is_deployed(release: OwnRelease, chart: str, direct: Client):
+    release.deployed(chart)
+    release.deployed(chart, {"set": "suffix=c"})
+    take_field(direct, release)
+    by_pilothouse(release)  # what was deployed is superseded by it
+    give_back(direct, release)
+    release.ended(release.put(chart, BROKEN), "failed")
+    take_field(direct, release)
+    by_pilothouse(release)
+    give_back(direct, release)
+    assert [one[1] for one in release.helm_history()] == [*["superseded"] * 2, "failed", "superseded", "failed"]
+    undone = release.ended(release.put(chart, BROKEN, rollback_on_failure=True), "failed")
+    assert undone["text"].endswith("; rolled back to revision 2, as revision 7"), undone
+    assert release.helm_history()[-1] == (7, "deployed", "Rollback to 2")
