@@ -1,6 +1,9 @@
 """A rollback without a revision, and an undo, go back to what ran, not to what a failed rollback left superseded."""
 
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from lightkube import Client
@@ -17,7 +20,7 @@ from tools.localcluster.cluster import RunningCluster
 
 ARCHIVE = build_chart(
     "breaks",
-    templates={"x.yaml": config_map_template(), "y.yaml": config_map_template("-{{ .Values.suffix }}")},
+    templates={"x.yaml": config_map_template(), "y.yaml": config_map_template("{{ .Values.suffix }}")},
     values={"text": "x", "suffix": "b"},
 )
 BROKEN = {"set": "suffix=Not_Valid"}
@@ -61,8 +64,9 @@ def by_pilothouse(release: OwnRelease) -> None:
 
 
 def by_helm(release: OwnRelease) -> None:
-    with pytest.raises(Exception, match="conflict"):
+    with pytest.raises(subprocess.CalledProcessError) as failed:
         release.helm("rollback", "web", "1", "-n", release.namespace)
+    assert "conflict" in failed.value.stderr
 
 
 @pytest.mark.parametrize("fail_rollback", [by_pilothouse, by_helm])
@@ -99,3 +103,21 @@ def test_an_undo_goes_back_to_what_ran_last_though_nothing_is_deployed(release: 
     undone = release.ended(release.put(chart, BROKEN, rollback_on_failure=True), "failed")
     assert undone["text"].endswith("; rolled back to revision 2, as revision 7"), undone
     assert release.helm_history()[-1] == (7, "deployed", "Rollback to 2")
+
+
+def test_an_undo_writes_to_objects_as_its_upgrade_did_and_prunes_no_history(
+    release: OwnRelease, server: RunningServer, direct: Client, tmp_path: Path
+):
+    # the object that Kubernetes refuses comes before the one whose field another tool owns
+    first = config_map_template("{{ .Values.first }}")
+    templates = {"first.yaml": first, "map.yaml": config_map_template()}
+    archive = build_chart("undone", templates=templates, values={"text": "x", "first": "a"})
+    chart = str(server.upload(archive, parameters='{"override": true}').json()["id"])
+    (tmp_path / "undone.tgz").write_bytes(archive)
+    for _ in range(11):
+        release.helm("upgrade", "--install", "web", str(tmp_path / "undone.tgz"), "-n", release.namespace)
+    take_field(direct, release)
+    options: dict[str, Any] = {"force_conflicts": True, "rollback_on_failure": True, "history_max": 0}
+    undone = release.ended(release.put(chart, {"set": "first=Not_Valid"}, **options), "failed")
+    assert undone["text"].endswith("; rolled back to revision 11, as revision 13"), undone
+    assert [one[0] for one in release.helm_history()] == list(range(2, 14))

@@ -19,6 +19,8 @@ from pilothouse.kubernetes.client import Secret
 from pilothouse.kubernetes.helm_secrets import StoredRelease
 from pilothouse.kubernetes.release_labels import ReleaseLabels
 from pilothouse.services.releases.commands import (
+    PLAIN,
+    HelmOptions,
     InstallCommand,
     PlannableOrder,
     RollbackCommand,
@@ -241,6 +243,7 @@ class _Restoration(ABC):
             disable_hooks=self._disable_hooks,
             recreate=False,
             wait=self._order.wait,
+            options=_undo_options(self._order),
         )
         return Rollback(self._attempt.undoing(), order)
 
@@ -350,6 +353,15 @@ class CancelledUninstall(_Restoration):
         if self._row.undo_revision is not None:
             return super()._gone()
         return Outcome(OperationState.SUCCEEDED, f"{GONE}; it had completed before the cancel took effect", gone=True)
+
+
+def _undo_options(order: PlannableOrder) -> HelmOptions:
+    """Return the options of the rollback that undoes the order: it writes to objects as that, as Helm's own does.
+
+    And as Helm's it prunes no history, in which are what was undone and what to go back to; the next write does.
+    """
+    given = getattr(order, "options", PLAIN)
+    return HelmOptions(force_conflicts=given.force_conflicts, force_replace=given.force_replace, history_max=0)
 
 
 def _ended_before(stored: StoredRelease, secret: Secret | None, what: str) -> Outcome:
