@@ -104,9 +104,7 @@ def list_releases(
         "sort": f"{'-' if reverse else ''}{'updated' if by_date else 'name'}",
         "fields": "name,revision,status" if short else _SHOWN if output is Output.TABLE else "",
     }
-    found = _matching(_pages(session.client, query), pattern)
-    if short:  # what a loop asks about by name: such an entry is no release
-        found = (row for row in found if not is_entry_only(row))
+    found = _matching(_pages(session.client, query), pattern, releases_only=short)
     rows = list(islice(found, offset, offset + most if most > 0 else None))
     _print(rows, output, short=short, headers=not no_headers, clusters=all_clusters)
     if everywhere and output is Output.TABLE and not short:
@@ -187,12 +185,13 @@ def _pages(client: Any, query: dict[str, str]) -> Iterator[dict[str, Any]]:
         echo(f"not all releases of these clusters are known (yet): {unknown}", err=True)
 
 
-def _matching(rows: Iterator[dict[str, Any]], pattern: str) -> Iterator[dict[str, Any]]:
+def _matching(rows: Iterator[dict[str, Any]], pattern: str, *, releases_only: bool) -> Iterator[dict[str, Any]]:
+    """Return those whose name matches; ``releases_only``: without what a failed installation alone has left."""
     try:
         wanted = re.compile(pattern)
     except re.error as error:
         raise UsageError(f"--filter: {pattern!r} is not a regular expression: {error}") from error
-    return (row for row in rows if wanted.search(row["name"]))
+    return (row for row in rows if wanted.search(row["name"]) and not (releases_only and is_entry_only(row)))
 
 
 def _print(rows: list[dict[str, Any]], output: Output, *, short: bool, headers: bool, clusters: bool) -> None:
