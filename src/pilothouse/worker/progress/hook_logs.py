@@ -167,11 +167,12 @@ class HookLogs:
         snapshot = await attempt.observe(allow_stale=True)
         if snapshot.newest is None:
             raise NotFound("the release, whose secrets would have to be masked, is gone")
-        numbers = {snapshot.newest.revision, snapshot.last_deployed or snapshot.newest.revision}
-        stored = [stored for one in numbers if (stored := await attempt.read(one, allow_stale=True)) is not None]
-        documents = await asyncio.to_thread(
-            lambda: [one for secret in stored for one in _secrets(decode_release(secret))]
-        )
+        numbers = {snapshot.newest.revision, await attempt.find_last_deployed(snapshot) or snapshot.newest.revision}
+        secrets = [secret for one in numbers if (secret := await attempt.read(one, allow_stale=True)) is not None]
+        stored = await asyncio.to_thread(lambda: [decode_release(secret) for secret in secrets])
+        for revision in stored:
+            await attempt.known.learn(revision)
+        documents = await asyncio.to_thread(lambda: [one for revision in stored for one in _secrets(revision)])
 
         def make() -> Masks:
             data, plain = ([mapping(one.get(key)) for one in documents] for key in ("data", "stringData"))
