@@ -214,10 +214,19 @@ class Reading:
             self._budget.read_from(room, server)
 
     def spend(self, size: int) -> None:
-        """Count bytes; raise Busy, ClusterUnavailable or CallerGone when a limit is reached."""
+        """Count bytes; raise Busy, ClusterUnavailable or CallerGone when a limit is reached.
+
+        Without a budget nobody is answered that he is to ask again: what other readers hold is gone in a moment, and
+        workers and observers try again after ClusterUnavailable.
+        """
         if self._budget is not None:
             self._budget.count(size, of=self._server)
-        self._room.take(self._server, size)
+        try:
+            self._room.take(self._server, size)
+        except Busy as error:
+            if self._budget is not None:
+                raise
+            raise ClusterUnavailable(str(error)) from error
         self._taken += size
 
     def close(self) -> None:
