@@ -62,7 +62,7 @@ class Balanced:
         until = time.monotonic() + _PATIENCE_SECONDS
         while True:
             try:
-                answer = await self._http.send(_signed(self._next(), method, path, body, headers or {}))
+                answer = await self._http.send(signed_request(self._next(), method, path, body, headers or {}))
                 if answer.status_code < 500 and answer.status_code != 429:
                     return answer
                 problem = str(answer.status_code)
@@ -81,7 +81,7 @@ class Balanced:
         await self._http.aclose()
 
 
-def _signed(server: RunningServer, method: str, path: str, body: bytes, headers: dict[str, str]) -> httpx2.Request:
+def signed_request(server: RunningServer, method: str, path: str, body: bytes, headers: dict[str, str]) -> httpx2.Request:
     request = httpx2.Request(
         method, server.url + path, content=body, headers={"Content-Type": "application/json", **headers}
     )
