@@ -5,10 +5,12 @@ import ctypes
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.engine.deadline import Fence
@@ -21,9 +23,10 @@ from pilothouse.services.releases.index import ReleaseIndex
 from pilothouse.services.releases.preflight import Preflight
 from pilothouse.settings import Settings, WorkerSettings
 from pilothouse.states import OperationState
-from pilothouse.store import operations
+from pilothouse.store import attempts, operations
 from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
+from pilothouse.store.tables import operations as operations_table
 from pilothouse.store.takes import Caps
 from pilothouse.worker.actions.registry import Actions
 from pilothouse.worker.index_writer import IndexWriter
@@ -78,6 +81,52 @@ async def test_a_process_that_is_stopped_from_outside_is_not_held_up(database: D
         ctypes.PyDLL(None).usleep(2_000_000)
         assert lost.wait(20)
         assert not lease.held_up
+
+
+async def _end(database: Database, row: OperationRow) -> None:
+    async with database.transaction() as tx:
+        said = {"state": OperationState.SUCCEEDED, "status_description": "done"}
+        assert await attempts.finish(tx, row.id, attempt=row.attempt, revision=1, wrote_revision=True, **said)
+
+
+async def _put_back(database: Database, row: OperationRow) -> None:
+    async with database.transaction() as tx:
+        assert await attempts.give_back(tx, row.id, attempt=row.attempt, last_error="again", retry_seconds=60)
+
+
+async def _lapse(database: Database, row: OperationRow) -> None:
+    """Have the lease end, as if the holder had been cut off, and another worker see it."""
+    async with database.transaction() as tx:
+        ended = operations_table.c.lease_until - timedelta(hours=1)
+        await tx.execute(update(operations_table).where(operations_table.c.id == row.id).values(lease_until=ended))
+        assert await attempts.requeue_lapsed(tx, margin_seconds=0) == [row.id]
+
+
+async def _take_over(database: Database, row: OperationRow) -> None:
+    await _lapse(database, row)
+    taken = await Queue(database, poll_seconds=1.0).take(worker="two:0", lease_seconds=60)
+    assert taken is not None
+    assert (taken.id, taken.attempt) == (row.id, row.attempt + 1)
+
+
+@pytest.mark.parametrize(("change", "is_lost"), [(_end, False), (_put_back, False), (_lapse, True), (_take_over, True)])
+async def test_what_the_attempt_has_ended_itself_is_not_lost(
+    *,
+    database: Database,
+    projects: tuple[str, str],
+    change: Callable[[Database, OperationRow], Awaitable[None]],
+    is_lost: bool,
+):
+    """On a busy machine renewals go on between the end that is stored and the one that the holder hears of."""
+    await accept(database, new_install(projects[0], "user"))
+    row = await Queue(database, poll_seconds=1.0).take(worker="one:0", lease_seconds=60)
+    assert row is not None
+    lost = threading.Event()
+    settings = WorkerSettings(renew_seconds=0.05, fence_seconds=30, lease_seconds=60)
+    with Lease(database, settings, row.id, attempt=row.attempt, on_renewed=lambda _: None, on_lost=lost.set) as lease:
+        await change(database, row)
+        assert await asyncio.to_thread(lost.wait, 10 if is_lost else 1) is is_lost
+        assert lease.lost is is_lost
 
 
 class Holding(Actions):

@@ -11,6 +11,11 @@ WHERE id = %(id)s AND attempt = %(attempt)s AND state IN ('running', 'cancelling
   AND lease_until > clock_timestamp()
 RETURNING state
 """
+# A lapsed one is put back by others, in the same attempt.
+_LEFT = """
+SELECT lease_until IS NULL AND lapsed_attempt IS DISTINCT FROM attempt FROM operations
+WHERE id = %(id)s AND attempt = %(attempt)s
+"""
 
 
 class LeaseConnection:
@@ -27,6 +32,18 @@ class LeaseConnection:
         Returns None if the attempt no longer holds the operation or its lease has expired; an expired lease is never
         renewed. Raises DatabaseUnavailable if no answer came in time.
         """
+        row = self._ask(_RENEW, {"id": operation_id, "attempt": attempt, "lease": lease_seconds})
+        return str(row[0]) if row else None
+
+    def was_left(self, operation_id: str, *, attempt: int) -> bool:
+        """Return True if the attempt itself has ended the operation or put it back: then there is nothing to renew.
+
+        Raises DatabaseUnavailable if no answer came in time.
+        """
+        row = self._ask(_LEFT, {"id": operation_id, "attempt": attempt})
+        return bool(row and row[0])
+
+    def _ask(self, statement: str, params: dict[str, object]) -> tuple[object, ...] | None:
         try:
             if self._connection is None:
                 self._connection = psycopg.connect(
@@ -39,12 +56,10 @@ class LeaseConnection:
                 self._connection.execute(
                     "SELECT set_config('statement_timeout', %s, false)", [f"{int(self._timeout * 1000)}ms"]
                 )
-            done = self._connection.execute(_RENEW, {"id": operation_id, "attempt": attempt, "lease": lease_seconds})
+            return self._connection.execute(statement, params).fetchone()
         except psycopg.Error as error:
             self.close()
             raise DatabaseUnavailable(f"a lease could not be renewed: {error}") from error
-        row = done.fetchone()
-        return str(row[0]) if row else None
 
     def close(self) -> None:
         """Close the connection; the next renewal opens another."""

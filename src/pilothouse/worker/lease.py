@@ -94,6 +94,8 @@ class Lease:
                         self._operation_id, attempt=self._attempt, lease_seconds=self._settings.lease_seconds
                     )
                     held = state is not None
+                    if not held and self._connection.was_left(self._operation_id, attempt=self._attempt):
+                        return  # its end is stored, which the holder has yet to hear of
                     LEASE_RENEWALS.labels("renewed" if held else "lost").inc()
                 except DatabaseUnavailable as error:
                     LEASE_RENEWALS.labels("failed").inc()
