@@ -13,6 +13,7 @@ from pilothouse.cli.configuration import read_settings
 from pilothouse.cli.logs import configure_logs
 from pilothouse.errors import DatabaseUnavailable
 from pilothouse.liveness import die_with_parent
+from pilothouse.malloc import bound_malloc
 from pilothouse.settings import Settings
 
 #: After each system call the event loop waits so long for a thread that computes; the default is 5 ms.
@@ -62,6 +63,7 @@ def _loading() -> Iterator[None]:
 def _prepare(parent: int) -> Settings:
     if parent:
         die_with_parent(parent)
+    bound_malloc()
     settings = read_settings()
     configure_logs(settings)
     sys.setswitchinterval(_SWITCH_SECONDS)
