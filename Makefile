@@ -139,6 +139,10 @@ hooks: .venv/.made  ## Run the checks before every commit
 trial: .venv/.made  ## Kill a replica each minute for ten minutes, under load: nothing lost, nothing doubled
 	$(RUN) python -m benchmarks.replicas
 
+.PHONY: soak
+soak: .venv/.made  ## Lead a steady mixed life for an hour: memory stays flat, no file or connection is left (SECONDS=3600 SAMPLES=FILE)
+	$(if $(SECONDS),SOAK_SECONDS=$(SECONDS)) $(if $(SAMPLES),SOAK_SAMPLES=$(SAMPLES)) $(RUN) python -m benchmarks.soak
+
 .PHONY: bench
 bench: .venv/.made  ## Measure against the helm command on the local cluster
 	$(RUN) python -m benchmarks.run

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 
@@ -35,7 +35,7 @@ _TABLES = (
     "release_revisions",
     "audit",
 )
-_ROWS = ", ".join(f"(SELECT count(*) FROM {name})" for name in _TABLES)
+_ROWS = ", ".join(f"(SELECT count(*) FROM {name})" for name in _TABLES)  # noqa: S608 - names of this file
 _COUNTS = f"""
 SELECT (SELECT count(*) FROM operations WHERE finished_at IS NULL),
   (SELECT count(*) FROM webhook_deliveries WHERE state = 'pending'),
@@ -58,7 +58,7 @@ class Held:
     sockets: int = 0
     threads: int = 0
 
-    def __iadd__(self, other: "Held") -> "Held":
+    def __iadd__(self, other: Self) -> Self:
         for name, amount in asdict(other).items():
             setattr(self, name, getattr(self, name) + amount)
         return self

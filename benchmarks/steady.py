@@ -3,11 +3,11 @@
 import asyncio
 import json
 import random
+import re
 import time
-import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,13 +17,12 @@ import httpx2
 from benchmarks.http import connections
 from benchmarks.lives import ReleaseByApi
 from benchmarks.place import Place
-from tests.support.charts import build_chart, config_map_chart, config_map_template, web_chart
 from tests.support.chart_sources import Registry, Repository
+from tests.support.charts import build_chart, config_map_chart, config_map_template
 from tests.support.fleet_load import Balanced, signed_request
 from tests.support.tokens import login
-from tests.support.workloads import deployment_template, hook_template
 
-WAITING = {"Prefer": "wait=60"}
+Life = Callable[[int], Awaitable[None]]
 SAME_SITE = {"Sec-Fetch-Site": "same-origin"}
 _PARTS_OF_A_RELEASE = ("", "/values", "/manifest", "/notes", "/hooks", "/history", "/resources", "/ignore-rules")
 _LISTS = (
@@ -61,7 +60,13 @@ class Steady:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Lead all lives until ``stop``; each of them ends what it has begun."""
-        lives: dict[Callable[[int], Awaitable[None]], float] = {
+        async with asyncio.TaskGroup() as group:
+            for life, every in self.lives().items():
+                group.create_task(self._again_and_again(life, every, stop))
+
+    def lives(self) -> dict[Life, float]:
+        """Return every life, and after how many seconds it begins again; it is told how often it was led before."""
+        return {
             self.by_the_vendors_api: 3.0,
             self.by_the_native_api: 6.0,
             self.failing: 10.0,
@@ -74,13 +79,8 @@ class Steady:
             self.uploading: 20.0,
             self.watching: 15.0,
         }
-        async with asyncio.TaskGroup() as group:
-            for life, every in lives.items():
-                group.create_task(self._again_and_again(life, every, stop))
 
-    async def _again_and_again(
-        self, life: Callable[[int], Awaitable[None]], every: float, stop: asyncio.Event
-    ) -> None:
+    async def _again_and_again(self, life: Life, every: float, stop: asyncio.Event) -> None:
         name, number, due = getattr(life, "__name__", "life"), 0, time.monotonic()
         while not stop.is_set():
             try:
@@ -92,7 +92,8 @@ class Steady:
             number += 1
             due = max(due + every, time.monotonic())
             with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), max(0.0, due - time.monotonic()))
+                async with asyncio.timeout(max(0.0, due - time.monotonic())):
+                    await stop.wait()
 
     async def send(self, method: str, path: str, body: Any = None, **headers: str) -> httpx2.Response:
         content = b"" if body is None else json.dumps(body).encode()
@@ -115,7 +116,10 @@ class Steady:
 
     async def by_the_vendors_api(self, number: int) -> None:
         """Install, upgrade, roll back and uninstall."""
-        path, chart = self.place.release(self.namespace, f"vendor-{number}"), self.charts["web" if number % 4 == 0 else "small"]
+        path, chart = (
+            self.place.release(self.namespace, f"vendor-{number}"),
+            self.charts["web" if number % 4 == 0 else "small"],
+        )
         async with connections(self.place.server, warm=1) as http:
             life = ReleaseByApi(http, self.place.releases, path, self.namespace, chart, polls=number % 2 == 0)
             await life.install()
@@ -162,7 +166,7 @@ class Steady:
         if number % 2:
             following.cancel()  # as a client that goes away
         await self.ok("POST", f"{one}/cancel", {})
-        while (await self.ok("GET", one))["state"] not in {"cancelled", "failed", "succeeded"}:
+        while (await self.ok("GET", one))["state"] not in {"cancelled", "failed", "succeeded"}:  # noqa: ASYNC110 - polls as a client
             await asyncio.sleep(0.3)
         if not number % 2:
             await following
@@ -201,10 +205,18 @@ class Steady:
                 answer = await http.get(f"{stays}{page}", headers=session)
                 assert answer.status_code == 200, f"{page}: {answer.status_code}"
             with suppress(TimeoutError):
-                async with asyncio.timeout(_STREAM_SECONDS), http.stream("GET", f"{stays}/live", headers=session) as live:
+                async with (
+                    asyncio.timeout(_STREAM_SECONDS),
+                    http.stream("GET", f"{stays}/live", headers=session) as live,
+                ):
                     assert live.status_code == 200, live.status_code
                     async for _ in live.aiter_lines():
                         pass
+            if number % 3:
+                proof = re.search(r'name="csrf" value="([^"]+)"', answer.text)
+                form = {"csrf": proof[1] if proof else ""}
+                answer = await http.post("/console/logout", data=form, headers={**SAME_SITE, **session})
+                assert answer.status_code == 303, answer.text
 
     async def logging_in(self, number: int) -> None:
         """Get a token and use it; every second is withdrawn, and the others end by themselves."""
@@ -252,11 +264,14 @@ class Steady:
         await self.ended("DELETE", path)
 
     async def uploading(self, number: int) -> None:
-        """Upload a chart of more than a megabyte, which goes to disk, read it and delete it; a broken one is refused."""
-        server, noise = self.place.server, random.Random(number)  # noqa: S311 - content that does not pack
+        """Upload a chart that goes to disk for its size, read it and delete it; a broken one is refused."""
+        server, noise = self.place.server, random.Random(number)
         archive = build_chart(
-            "uploaded", f"1.0.{number}",
-            templates={"config.yaml": config_map_template()}, values={"text": "x"}, files={"noise.bin": noise.randbytes(1_500_000)},
+            "uploaded",
+            f"1.0.{number}",
+            templates={"config.yaml": config_map_template()},
+            values={"text": "x"},
+            files={"noise.bin": noise.randbytes(1_500_000)},
         )
         answer = await asyncio.to_thread(server.upload, archive)
         assert answer.status_code == 201, answer.text
@@ -268,7 +283,7 @@ class Steady:
         assert (await asyncio.to_thread(server.upload, archive[:-1000])).status_code == 400
 
     async def watching(self, _: int) -> None:
-        """Scrape metrics and probes of every part; send a message to the webhooks."""
+        """Scrape metrics and ask the probes of every part."""
         async with httpx2.AsyncClient(trust_env=False, timeout=30) as http:
             for port in self.monitoring.values():
                 for path in ("/metrics", "/livez", "/readyz"):
@@ -284,43 +299,3 @@ def index_of(name: str, version: str) -> bytes:
     )
     one = f"  {name}:\n  - {{apiVersion: v2, name: {name}, version: {version}, urls: [{name}.tgz]}}\n"
     return f"apiVersion: v1\nentries:\n{one}{others}".encode()
-
-
-def charts() -> dict[str, bytes]:
-    """Return the charts that the lives need, by what becomes of them."""
-    fails = {"config.yaml": config_map_template(), "hook.yaml": hook_template("post-install", fate="fail")}
-    stuck = deployment_template(selector="{nowhere: 'yes'}", replicas=1)
-    return {
-        "small": config_map_chart("soak-small"),
-        "web": web_chart("soak-web"),
-        "failing": build_chart("soak-failing", templates=fails, values={"text": "x"}),
-        "stuck": build_chart("soak-stuck", templates={"web.yaml": stuck}),
-    }
-
-
-@asynccontextmanager
-async def hooked(place: Place) -> AsyncIterator[None]:
-    """Have two webhooks told: one takes everything, the other fails each time and is given up."""
-    seen: Counter[str] = Counter()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-            await reader.readexactly(length)
-            well = head.startswith(b"POST /well")
-            seen["well" if well else "ill"] += 1
-            status = b"204 No Content" if well else b"500 Not Today"
-            writer.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-            await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    for path in ("well", "ill"):
-        body = {"name": f"hook-{path}-{uuid.uuid4().hex[:4]}", "url": f"http://127.0.0.1:{port}/{path}"}
-        answer = await asyncio.to_thread(place.server.send, "POST", "/api/v1/webhooks", json_body=body)
-        assert answer.status_code == 201, answer.text
-    async with server:
-        yield
-    assert seen["well"], "the webhook was told nothing"

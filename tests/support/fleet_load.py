@@ -81,7 +81,9 @@ class Balanced:
         await self._http.aclose()
 
 
-def signed_request(server: RunningServer, method: str, path: str, body: bytes, headers: dict[str, str]) -> httpx2.Request:
+def signed_request(
+    server: RunningServer, method: str, path: str, body: bytes, headers: dict[str, str]
+) -> httpx2.Request:
     request = httpx2.Request(
         method, server.url + path, content=body, headers={"Content-Type": "application/json", **headers}
     )
