@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmarks.samples import Held, Sample
+from benchmarks.samples import PARTS, Held, Sample
 
 #: Memory may grow by so much from the beginning of the load to its end.
 FLAT = 0.05
@@ -61,7 +61,7 @@ def judge(samples: Sequence[Sample]) -> list[Row]:
 def _memory(loaded: Sequence[Sample]) -> Iterator[Row]:
     for part in parts_of(loaded):
         seen = [(one.at, megabytes(part, one.held[part])) for one in loaded if part in one.held]
-        yield _flat(f"{part}, MB", seen, by=FLAT)
+        yield _flat(f"{part}, MB of its own", seen, by=FLAT)
 
 
 def _rows(loaded: Sequence[Sample]) -> Iterator[Row]:
@@ -78,7 +78,10 @@ def _flat(what: str, seen: Sequence[tuple[float, float]], *, by: float, few: flo
 
 
 def _given_back(first: Sequence[Sample], last: Sequence[Sample]) -> Iterator[Row]:
-    """Compare the least at the end with the most at the first rest."""
+    """Compare the least at the end with the most at the first rest; memory with that and what is flat."""
+    for part in ("supervisor", *PARTS):
+        before, after = ([megabytes(part, one.held[part]) for one in looks] for looks in (first, last))
+        yield Row(f"{part}, MB of its own, at rest", max(before), min(after), max(before) * (1 + FLAT))
     for part in parts_of([*first, *last]):
         for thing in THINGS:
             if part == POSTGRES and thing == "files":
@@ -102,11 +105,8 @@ def parts_of(samples: Sequence[Sample]) -> list[str]:
 
 
 def megabytes(part: str, held: Held) -> float:
-    """Return what counts as the part's memory.
+    """Return the part's memory of its own: pages of files and shared ones count for whoever has them by chance.
 
-    PostgreSQL's shared buffers fill up to their limit and do not count; engine children come and go as they are needed,
-    and count as one of them.
+    Engine children come and go as they are needed, and count as one of them.
     """
-    if part.startswith("engine children"):
-        return held.pss / max(1, held.processes)
-    return held.pss - (held.shared if part == POSTGRES else 0.0)
+    return held.private / max(1, held.processes) if part.startswith("engine children") else held.private
