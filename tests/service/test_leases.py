@@ -85,8 +85,15 @@ async def test_a_process_that_is_stopped_from_outside_is_not_held_up(database: D
 
 async def _end(database: Database, row: OperationRow) -> None:
     async with database.transaction() as tx:
-        said = {"state": OperationState.SUCCEEDED, "status_description": "done"}
-        assert await attempts.finish(tx, row.id, attempt=row.attempt, revision=1, wrote_revision=True, **said)
+        assert await attempts.finish(
+            tx,
+            row.id,
+            attempt=row.attempt,
+            state=OperationState.SUCCEEDED,
+            status_description="done",
+            revision=1,
+            wrote_revision=True,
+        )
 
 
 async def _put_back(database: Database, row: OperationRow) -> None:
