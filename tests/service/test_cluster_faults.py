@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
@@ -14,10 +15,11 @@ from lightkube import Client
 from lightkube.config.kubeconfig import KubeConfig
 from lightkube.resources.core_v1 import ConfigMap
 
-from tests.support.charts import config_map_chart
+from tests.support.charts import build_chart, config_map_chart, config_map_template
 from tests.support.releases import HelmCommand, OneRelease
 from tests.support.repairs import looking_again, write_late
 from tests.support.servers import RunningServer, open_folder, part, run_server, wait_for
+from tests.support.workloads import hook_template
 from tools.localcluster.cluster import RunningCluster
 from tools.localcluster.faults.proxy import FaultProxy, fault_proxy
 from tools.localcluster.faults.rules import Rule
@@ -282,3 +284,41 @@ def test_what_helm_installs_while_a_repair_removes_leftovers_stays(
     assert release.statuses() == ["deployed"]
     with Client(config=KubeConfig.from_file(kubernetes.kubeconfig), trust_env=False) as api:
         assert api.get(ConfigMap, f"{release.name}-config", namespace=release.namespace).data == {"text": text}
+
+
+def test_a_rollback_leaves_alone_another_one_to_the_same_revision_that_took_its_number(
+    make_release: Callable[[str], OneRelease],
+    server: RunningServer,
+    proxy: FaultProxy,
+    kubernetes: RunningCluster,
+    tmp_path: Path,
+):
+    hook = hook_template("pre-rollback", fate="never-ready", kind="Pod")
+    templates = {"map.yaml": config_map_template(), "hook.yaml": hook}
+    archive = build_chart("hooked", templates=templates, values={"text": "x"})
+    chart_id = str(server.upload(archive).json()["id"])
+    release = make_release("web")
+    for act in (release.create, lambda chart: release.update(chart_id=chart, values={"text": "new"})):
+        assert act(chart_id).is_success
+        release.settled()
+    proxy.arm(
+        Rule(action="freeze", verb="list", resource="secrets", agent="pilothouse Helm/*", namespace=release.namespace)
+    )
+    assert release.rollback(1).status_code == HTTPStatus.OK
+    (held,) = wait_for(lambda: proxy.wait_held(5))
+    command = [str(kubernetes.helm), "--kubeconfig", str(kubernetes.kubeconfig), "rollback", "web", "1"]
+    command += ["-n", release.namespace, "--timeout", "25s"]
+    theirs = subprocess.Popen(command, env={"HOME": str(tmp_path), "PATH": os.environ["PATH"]}, stderr=subprocess.PIPE)
+    try:
+        wait_for(lambda: "pending-rollback" in release.statuses())
+        proxy.release(held, "pass")
+        wait_for(lambda: attempts(release)[0] == "failed", seconds=20)
+        assert attempts(release) == ("failed", 2, 0)
+        assert theirs.poll() is None
+        assert release.statuses() == ["superseded", "deployed", "pending-rollback"]
+        _, said = theirs.communicate()
+        assert b"not ready. status: InProgress" in said  # nobody has removed its pod
+    finally:
+        theirs.kill()
+    shown = release.show().json()["status_description"]
+    assert "Pilothouse (operation" not in shown, shown

@@ -29,7 +29,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 
 from pilothouse.states import HELD_STATES, Action, OperationState
 from pilothouse.store.database import Transaction
-from pilothouse.store.operations import ENDED, EndedOperation, announce, as_interval, ending
+from pilothouse.store.operations import ENDED, EndedOperation, OperationRow, announce, as_interval, ending
 from pilothouse.store.release_index import NewRevision, record_parameters, recording
 from pilothouse.store.repairs import being_repaired
 from pilothouse.store.tables import IN_ORDER, in_states, operations
@@ -160,6 +160,14 @@ async def _begin(
     return None if during_repair is None else Begun(during_repair=during_repair)
 
 
+async def take_back(tx: Transaction, before: OperationRow) -> None:
+    """Forget what the attempt has begun: nothing of it was done. ``before``: the row as the attempt has taken it."""
+    names = ("base_revision", "base_uid", "base_version", "last_writing_attempt", "revision", "undo_revision")
+    old = {f"old_{name}": getattr(before, name) for name in names}
+    statement = _TAKE_BACK_UNDO if before.state == OperationState.CANCELLING else _TAKE_BACK
+    await tx.execute(statement, {"of_id": before.id, "in_attempt": before.attempt, **old})
+
+
 async def undo_failed(tx: Transaction, operation_id: str, *, attempt: int, failure: str) -> bool:
     """Turn the failed operation into one that is undone, still held by the attempt; False if it is not held."""
     params = {"of_id": operation_id, "in_attempt": attempt, "cause": sanitize(failure)}
@@ -246,6 +254,17 @@ _BEGIN_UNDO = (
     .values(**_BASE, undo_revision=_NEXT_REVISION)
     .returning(being_repaired())
 )
+_OLD_BASE = {
+    "base_revision": bindparam("old_base_revision", type_=BigInteger),
+    "base_uid": bindparam("old_base_uid"),
+    "base_version": bindparam("old_base_version"),
+}
+_TAKE_BACK = _HELD_BY_ATTEMPT.values(
+    **_OLD_BASE,
+    last_writing_attempt=bindparam("old_last_writing_attempt", type_=Integer),
+    revision=bindparam("old_revision", type_=BigInteger),
+)
+_TAKE_BACK_UNDO = _HELD_BY_ATTEMPT.values(**_OLD_BASE, undo_revision=bindparam("old_undo_revision", type_=BigInteger))
 _UNDO_FAILED = _HELD_BY_ATTEMPT.where(operations.c.state == OperationState.RUNNING).values(
     state=OperationState.CANCELLING,
     status_description=bindparam("cause"),

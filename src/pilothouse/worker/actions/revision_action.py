@@ -22,6 +22,7 @@ from pilothouse.services.releases.commands import (
     target_of,
 )
 from pilothouse.states import Action, OperationState, ReleaseStatus
+from pilothouse.store import attempts
 from pilothouse.worker.actions.locks import INTERRUPTED, end_interrupted, failed_by_lock
 from pilothouse.worker.actions.planned import describe_moved
 from pilothouse.worker.actions.post_actions import remove_orphans, restart_workloads, supersede_older
@@ -192,7 +193,18 @@ class RevisionAction(ABC, Generic[OrderT]):
                 return await self._judge(result, written, snapshot)
         if result.status == "done":
             result = EngineResult("done", f"Helm reported success, but stored no revision {revision}")
+        if result.status == "taken" and not self._may_be_ours(revision):
+            async with self._attempt.context.database.autocommit() as connection:
+                await attempts.take_back(connection, self._row)
+            return await self._judge(result, None, snapshot)
         return await self._judge(result, await self._find_written(revision, surely=result.status == "done"), snapshot)
+
+    def _may_be_ours(self, taken: int) -> bool:
+        """Return whether an earlier attempt can have made the revision that was taken when this one was to make it.
+
+        A label tells whose it is. A rollback has none, and another writer can go back to the same revision.
+        """
+        return is_labelled(self._row) or (self._attempt.begun and self._row.revision == taken)
 
     async def _judge(self, result: EngineResult, ours: Written | None, snapshot: ReleaseSnapshot) -> Outcome:
         """Return the outcome from the revision's Secret; the engine's text counts if there is no revision of ours."""
