@@ -322,3 +322,24 @@ def test_a_rollback_leaves_alone_another_one_to_the_same_revision_that_took_its_
         theirs.kill()
     shown = release.show().json()["status_description"]
     assert "Pilothouse (operation" not in shown, shown
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refusal_of_the_account_while_it_writes_leaves_no_lock(
+    status: int, release: OneRelease, proxy: FaultProxy, chart_id: str
+):
+    proxy.arm(Rule(action="freeze", verb="patch", resource="configmaps", namespace=release.namespace))
+    release.update(chart_id=chart_id, values={"text": "new"})
+    (held,) = wait_for(lambda: proxy.wait_held(5))
+    proxy.arm(Rule(action="refuse", namespace=release.namespace, status=status, nth=0))
+    proxy.release(held, "pass")
+    wait_for(lambda: attempts(release)[0] == "failed")
+    assert release.statuses() == ["deployed", "pending-upgrade"]
+    with psycopg.connect(release.server.database_url, autocommit=True) as connection:
+        due = "UPDATE repairs SET due_at = clock_timestamp() WHERE namespace = %s RETURNING 1"
+        assert connection.execute(due, [release.namespace]).fetchone(), "no repair is planned"
+        # one that is refused like that is made again
+        wait_for(lambda: "repair_postponed" in (release.server.data_dir.parent / "serve.log").read_text())
+        proxy.clear()
+        connection.execute(due, [release.namespace])
+        wait_for(lambda: release.statuses() == ["deployed", "failed"])

@@ -114,6 +114,8 @@ class Attempt:
         self.context = context
         self._fence = fence
         self.slot = slot
+        #: Whether it may have written to the cluster; the row says it of earlier attempts.
+        self.acted = False
 
     @property
     def seconds(self) -> float:
@@ -201,6 +203,7 @@ class Attempt:
                 )
         if begun is None:
             raise LeaseLost
+        self.acted = True
         while begun.during_repair:
             await asyncio.sleep(_REPAIR_LOOK_SECONDS)
             self.check_held()
@@ -378,7 +381,7 @@ async def open_attempt(
 ) -> Attempt:
     """Open the attempt at this operation; raise NotFound if its cluster was removed."""
     cluster, archive = await asyncio.gather(
-        context.clusters.reach(row.cluster_id, project_id=None), _read_archive(context, row)
+        context.clusters.reach(row.cluster_id, project_id=None), context.archives.read(row.chart_digest)
     )
     try:
         order, unreadable = open_order(row, keys=context.keys), ""
@@ -389,10 +392,6 @@ async def open_attempt(
     )
     await attempt.known.prepare()
     return attempt
-
-
-async def _read_archive(context: AttemptContext, row: OperationRow) -> bytes | None:
-    return await context.archives.read(row.chart_digest) if row.chart_digest is not None else None
 
 
 def stored_in(secret: Secret | None) -> StoredRelease | None:

@@ -66,6 +66,7 @@ class Actions:
 
     async def attempt(self, row: OperationRow, *, fence: Fence, seconds: float, slot: Slot) -> Outcome:
         """Run one attempt, in at most ``seconds``: at the request, or at undoing what is being cancelled."""
+        attempt = None
         try:
             attempt = await open_attempt(self._context, row, fence=fence, seconds=seconds, slot=slot)
             if attempt.unreadable:
@@ -74,7 +75,8 @@ class Actions:
         except NotFound:
             return Outcome(OperationState.FAILED, "the cluster was removed from Pilothouse before the operation ended")
         except ClusterDenied as error:
-            return Outcome(OperationState.FAILED, str(error))
+            # what was begun is found by the repair, once the account is let in again
+            return Outcome(OperationState.FAILED, str(error), unseen=attempt is not None and attempt.acted)
 
     async def give_up(self, row: OperationRow, *, fence: Fence, text: str) -> Outcome:
         """End the operation after too many crashes, or after the deadline."""
@@ -145,7 +147,7 @@ async def _explained(attempt: Attempt, work: Coroutine[Any, Any, Outcome], *, te
     """
     try:
         outcome = await work
-    except ClusterUnavailable as error:
+    except (ClusterUnavailable, ClusterDenied) as error:
         if text or attempt.followed.pods:
             await attempt.keep_evidence(await of_silence(attempt, text or str(error), cause=str(error)))
         raise

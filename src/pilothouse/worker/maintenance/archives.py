@@ -23,8 +23,10 @@ class Archives:
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._kept_bytes = 0
 
-    async def read(self, digest: str) -> bytes | None:
-        """Return the archive's bytes; None if it is gone."""
+    async def read(self, digest: str | None) -> bytes | None:
+        """Return the archive's bytes; None if it is gone, and without a digest."""
+        if digest is None:
+            return None
         if digest in self._kept:
             self._kept.move_to_end(digest)
             return self._kept[digest]

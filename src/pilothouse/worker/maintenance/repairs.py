@@ -92,10 +92,10 @@ class Repairs:
         try:
             async with asyncio.timeout(until - boottime()):
                 return await self._repair(operation_id, taken.objects, Fence(until))
-        except (ClusterUnavailable, TimeoutError, LeaseLost) as error:
+        except (ClusterUnavailable, ClusterDenied, TimeoutError, LeaseLost) as error:
             log.warning("repair_postponed", operation_id=operation_id, cause=str(error))
             return False
-        except (ClusterDenied, CorruptRelease, NotFound, InvalidRequest) as error:
+        except (CorruptRelease, NotFound, InvalidRequest) as error:
             log.warning("repair_given_up", operation_id=operation_id, cause=str(error))
             return True
         except DatabaseUnavailable:
@@ -181,12 +181,12 @@ async def _interrupted(attempt: Attempt, snapshot: ReleaseSnapshot) -> list[Mani
 async def _look_at(attempt: Attempt, obj: ManifestObject, document: Object, kinds: KindCache) -> _Due | None:
     """Return what to apply; None for foreign objects, and for deleted Jobs, which may delete themselves.
 
-    Also None for what cannot be read.
+    Also None for what cannot be read: whether that is only this object, the next look at the release shows.
     """
     try:
         kind = await kinds.find(obj.api_version, obj.kind)
         live = await find_live(attempt, obj, kind) if kind is not None else None
-    except InvalidRequest as error:
+    except (ClusterDenied, InvalidRequest) as error:
         log.info("object_not_looked_at", operation_id=attempt.row.id, kind=obj.kind, cause=str(error))
         return None
     if kind is None:
