@@ -466,6 +466,23 @@ func ask[T any](m *checkedMapper, question func(meta.RESTMapper) (T, error)) (T,
 	return question(delegate)
 }
 
+// unavailable returns why it is not known what the cluster serves of a group; nil if that is known.
+//
+// The API server lists a group whose own server does not answer without its kinds, and says that the list is incomplete.
+func (m *checkedMapper) unavailable(group string) error {
+	_, _, err := m.discovery.ServerGroupsAndResources()
+	failed, is := discovery.GroupDiscoveryFailedErrorGroups(err)
+	if !is {
+		return err
+	}
+	for version, cause := range failed {
+		if version.Group == group {
+			return refusal{kind: unreachableError, message: fmt.Sprintf("the API server of %s does not answer: %v", version, cause)}
+		}
+	}
+	return nil
+}
+
 // Reset looks whether the cluster serves something else now.
 func (m *checkedMapper) Reset() { m.discovery.Invalidate() }
 

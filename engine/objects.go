@@ -86,6 +86,9 @@ func (o *objects) Build(reader io.Reader, isHook bool) (kube.ResourceList, error
 	}
 	switch {
 	case err != nil:
+		if o.allPast && !isHook {
+			o.deletedErr = []error{err}
+		}
 	case isHook:
 		for _, info := range built {
 			o.hooks[info] = true
@@ -93,28 +96,43 @@ func (o *objects) Build(reader io.Reader, isHook bool) (kube.ResourceList, error
 	case o.stored[string(text)]:
 	case isPast && !o.allPast:
 		o.current = built
+	case o.allPast && o.looks:
+		if err = o.lookAtAll(built); err != nil {
+			o.deletedErr = []error{err}
+		}
 	case o.looks && (!o.compares || o.current != nil):
-		o.lookAhead(built)
+		o.look(built.Difference(o.current), 1, false, nil)
 	}
 	return built, err
 }
 
-// lookAhead looks up what Helm is about to look up one by one: all objects of an install, those that are new in an
-// upgrade, and all of an uninstall, of which it is told what stays.
-func (o *objects) lookAhead(built kube.ResourceList) {
-	if o.allPast {
-		o.look(built, 1, false, func(info *resource.Info, live *metav1.PartialObjectMetadata) {
-			if owner := o.otherOwner(live); owner != "" {
-				o.progress.left(info, "left alone, "+owner)
-			}
-		})
-		return
+// lookAtAll looks up all objects of an uninstall, and tells of those that stay.
+//
+// Helm skips what it cannot read, deletes the rest, and with it the release: nothing would know of the skipped any more.
+// So what cannot be read is an error, before anything is deleted.
+func (o *objects) lookAtAll(built kube.ResourceList) error {
+	unread := o.look(built, 1, false, func(info *resource.Info, live *metav1.PartialObjectMetadata) {
+		if owner := o.otherOwner(live); owner != "" {
+			o.progress.left(info, "left alone, "+owner)
+		}
+	})
+	failures := o.each(unread, func(info *resource.Info) error {
+		_, err := resource.NewHelper(info.Client, info.Mapping).Get(info.Namespace, info.Name)
+		if err == nil || apierrors.IsNotFound(err) {
+			return nil
+		}
+		return fmt.Errorf("%s %s: %w", info.Mapping.GroupVersionKind.Kind, info.Name, err)
+	})
+	if err := joined(failures, "; "); err != nil {
+		return fmt.Errorf("nothing was deleted, as some of its objects cannot be read: %w", err)
 	}
-	o.look(built.Difference(o.current), 1, false, nil)
+	return nil
 }
 
 // buildPast returns the objects of a stored manifest, without those that can not be in the cluster: of kinds that it
 // does not serve, or without what names them.
+//
+// Of a group whose API server does not answer it is not known what it serves: objects of it may well be there.
 func (o *objects) buildPast(text []byte) (kube.ResourceList, error) {
 	built, err := o.Client.Build(bytes.NewReader(text), false)
 	if err == nil {
@@ -130,6 +148,9 @@ func (o *objects) buildPast(text []byte) (kube.ResourceList, error) {
 		}
 		mapping, missing := o.cluster.mapper.RESTMapping(found.groupKind(), found.version())
 		if meta.IsNoMatchError(missing) {
+			if unknown := o.cluster.mapper.unavailable(found.groupKind().Group); unknown != nil {
+				return nil, unknown
+			}
 			left++
 			o.progress.send(progressEvent{
 				Phase: phaseLeft, ObjectKind: found.Kind, ObjectName: found.Metadata.Name,
@@ -294,7 +315,8 @@ func (o *objects) otherOwner(accessor metav1.Object) string {
 	return ""
 }
 
-// Delete deletes objects, and remembers why some could not be: Helm's own error names the release and nothing else.
+// Delete deletes objects, and remembers why some could not be: Helm's own error names the release and nothing else, as it
+// does if they cannot be built.
 func (o *objects) Delete(list kube.ResourceList, policy metav1.DeletionPropagation) (*kube.Result, []error) {
 	if len(list) == 0 {
 		return o.Client.Delete(list, policy)

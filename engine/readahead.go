@@ -94,11 +94,14 @@ func (r *readAhead) keep(at string, known *answer) {
 	r.kept[at] = known
 }
 
-// look reads all objects at once, for so many look-ups of each; see gets what is there. With lately, a list may be as the
-// API server's cache has it: one that must be up to date waits for that, where much is written.
+// look reads all objects at once, for so many look-ups of each; see gets what is there. It returns those that could not be
+// read, in no order. With lately, a list may be as the API server's cache has it: one that must be up to date waits for
+// that, where much is written.
 func (o *objects) look(
 	list kube.ResourceList, uses int, lately bool, see func(*resource.Info, *metav1.PartialObjectMetadata),
-) {
+) kube.ResourceList {
+	var lock sync.Mutex
+	var unread kube.ResourceList
 	found := func(info *resource.Info, at string, known *answer) {
 		known.uses = uses
 		o.cluster.ahead.keep(at, known)
@@ -116,7 +119,11 @@ func (o *objects) look(
 				defer func() { <-places }()
 				if known, at := o.ask(info); known != nil {
 					found(info, at, known)
+					return
 				}
+				lock.Lock()
+				defer lock.Unlock()
+				unread.Append(info)
 			})
 		}
 	}
@@ -130,6 +137,7 @@ func (o *objects) look(
 	}
 	lists.Wait()
 	running.Wait()
+	return unread
 }
 
 // grouped returns the objects that can be looked up, those of one kind and namespace together.
