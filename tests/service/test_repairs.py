@@ -10,8 +10,9 @@ import psycopg
 import pytest
 from lightkube import ApiError, Client
 from lightkube.config.kubeconfig import KubeConfig
+from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.apps_v1 import Deployment
-from lightkube.resources.core_v1 import ConfigMap, Service
+from lightkube.resources.core_v1 import ConfigMap, Namespace, Service
 
 from tests.support.charts import build_chart, config_map_template, web_chart
 from tests.support.releases import HelmCommand, OneRelease
@@ -112,6 +113,26 @@ def test_what_only_an_uninstalled_revision_had_goes_again(release: OneRelease, h
         f"orphans_removed removed, no longer part of the release: ConfigMap/{release.name}-a"
     ]
     assert find(helm, release, "a") is None
+
+
+def test_what_would_take_others_along_stays(release: OneRelease, helm: Client):
+    """A CRD or a Namespace is never cleaned up: with it would go what others keep in it."""
+    release.create(upload(release, config_chart("a")))
+    assert release.settled()["status"] == "DEPLOYED"
+    release.delete()
+    release.gone()
+    name = f"late-{release.namespace}"
+    labels = {"app.kubernetes.io/managed-by": "Helm"}
+    marks = {"meta.helm.sh/release-name": release.name, "meta.helm.sh/release-namespace": release.namespace}
+    helm.create(Namespace(metadata=ObjectMeta(name=name, labels=labels, annotations=marks)))
+    try:
+        [event] = look_again(release, objects=[["v1", "Namespace", "", name]])
+        assert event == f"orphans_left left behind: Namespace/{name} (all that is in it would be deleted with it)"
+        left = helm.get(Namespace, name)
+        assert left.metadata is not None
+        assert left.metadata.deletionTimestamp is None
+    finally:
+        helm.delete(Namespace, name)
 
 
 def test_a_failed_release_is_left_as_helm_left_it(release: OneRelease, helm: Client):

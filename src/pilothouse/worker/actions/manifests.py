@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -21,6 +21,11 @@ log = structlog.get_logger(__name__)
 _LARGEST_OBJECT = 4 * 1024 * 1024
 _LARGEST_MANIFEST = 32 * 1024 * 1024
 _KEEP = "keep"
+#: What takes objects of others along when it is deleted.
+_WITH_CONTENTS: Final = {
+    "CustomResourceDefinition": "all objects of its kind would be deleted with it",
+    "Namespace": "all that is in it would be deleted with it",
+}
 _MANAGED_BY = {"app.kubernetes.io/managed-by": "Helm"}
 
 
@@ -68,13 +73,14 @@ async def stand_whole(attempt: Attempt, objects: Sequence[ManifestObject]) -> bo
 
 @dataclass(frozen=True)
 class Removable:
-    """An object, as it was read, that belongs to the release and may be removed."""
+    """An object, as it was read, that belongs to the release; it may be removed unless ``why_left`` says why not."""
 
     obj: ManifestObject
     kind: ObjectKind
     uid: str
     version: str
     created_at: str
+    why_left: str = ""
 
 
 async def find_removable(attempt: Attempt, obj: ManifestObject, kinds: KindCache) -> Removable | None:
@@ -90,7 +96,8 @@ async def find_removable(attempt: Attempt, obj: ManifestObject, kinds: KindCache
         return None
     metadata = live["metadata"]
     created_at = str(metadata.get("creationTimestamp", ""))
-    return Removable(obj, kind, str(metadata["uid"]), str(metadata["resourceVersion"]), created_at)
+    why_left = _WITH_CONTENTS.get(obj.kind, "")
+    return Removable(obj, kind, str(metadata["uid"]), str(metadata["resourceVersion"]), created_at, why_left)
 
 
 async def remove_object(attempt: Attempt, found: Removable) -> bool:

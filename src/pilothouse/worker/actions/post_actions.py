@@ -112,17 +112,22 @@ async def remove_objects(
 
     Helm stores a revision before it touches an object. So objects read before the release was found unchanged are not
     those of another program's next revision, and they are deleted only if they are unchanged since. ``since``: only
-    those that were created then or later.
+    those that were created then or later. CRDs and namespaces are left, as objects of others would go with them.
     """
     removed, failed, left = [], [], list(objects)
     for _ in range(_REMOVALS):
-        found = []
+        existing = []
         for obj in left:
             try:
-                found.append(await find_removable(attempt, obj, kinds))
+                one = await find_removable(attempt, obj, kinds)
+                if one is None or one.created_at < since:
+                    continue
+                if one.why_left:
+                    failed.append(f"{obj.kind}/{obj.name} ({one.why_left})")
+                else:
+                    existing.append(one)
             except (ClusterDenied, InvalidRequest) as error:
                 failed.append(f"{obj.kind}/{obj.name} ({error})")
-        existing = [obj for obj in found if obj is not None and obj.created_at >= since]
         if not existing or (await attempt.observe()).newest != newest:
             break
         left = []
