@@ -38,23 +38,26 @@ class _Watch:
     def __init__(self, cluster_id: str, watcher: Watcher, looks: DriftLooks | None) -> None:
         self._watcher = watcher
         self._looks = looks
-        self._looking = asyncio.create_task(looks.run(), name=f"drift-{cluster_id[:8]}") if looks is not None else None
-        self.task = asyncio.create_task(self._run(), name=f"watch-{cluster_id[:8]}")
+        self.task = asyncio.create_task(self._run(cluster_id), name=f"watch-{cluster_id[:8]}")
 
     def end(self) -> None:
         """Cancel it; what comes of that is its end, and no failure."""
         self._watcher.end()
         self.task.cancel()
 
-    async def _run(self) -> None:
+    async def _run(self, cluster_id: str) -> None:
         """Watch the cluster until it is gone."""
+        if self._looks is None:
+            await self._watcher.run()
+            return
+        # Begun here: a task that is cancelled before its first step runs no finally, and would leave the looks behind.
+        looking = asyncio.create_task(self._looks.run(), name=f"drift-{cluster_id[:8]}")
         try:
             await self._watcher.run()
         finally:
-            if self._looks is not None and self._looking is not None:
-                self._looks.end()
-                self._looking.cancel()
-                await asyncio.gather(self._looking, return_exceptions=True)
+            self._looks.end()
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
 
 
 class Observer:
