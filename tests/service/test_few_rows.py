@@ -45,6 +45,19 @@ async def test_one_repair_is_taken_at_a_time(filled: Database):
     assert taken[-1] is None
 
 
+async def test_a_cluster_that_cannot_be_reached_holds_up_no_repairs_of_others(filled: Database):
+    last = """UPDATE repairs SET cluster_id = 'other'
+    WHERE operation_id = (SELECT operation_id FROM repairs ORDER BY due_at DESC LIMIT 1) RETURNING operation_id"""
+    async with await psycopg.AsyncConnection.connect(filled.dsn(), autocommit=True) as connection:
+        [(other,)] = await (await connection.execute(last)).fetchall()
+    async with filled.transaction() as tx:
+        taken = await repairs.take_repair(tx, lease_seconds=60)
+        assert taken is not None
+        await repairs.postpone_cluster(tx, taken, seconds=60)
+        after = [await repairs.take_repair(tx, lease_seconds=60) for _ in range(2)]
+    assert [one and one.operation_id for one in after] == [other, None]
+
+
 @pytest.mark.parametrize("limit", [None, 10])
 async def test_one_operation_is_taken_at_a_time(filled: Database, limit: int | None):
     caps = takes.Caps(per_cluster=limit)

@@ -79,6 +79,11 @@ async def postpone_repair(tx: Transaction, taken: TakenRepair, *, seconds: float
     return False
 
 
+async def postpone_cluster(tx: Transaction, taken: TakenRepair, *, seconds: float) -> None:
+    """Retry what else is due in the repair's cluster in ``seconds``, but what another worker has taken."""
+    await tx.execute(_POSTPONE_CLUSTER, {"of_id": taken.operation_id, "in_seconds": seconds})
+
+
 async def end_repair(tx: Transaction, taken: TakenRepair) -> None:
     """Delete the finished repair and the operation's order, which nothing else needs."""
     # The operation is locked before what belongs to it, as by its deletion.
@@ -133,4 +138,20 @@ _TAKE = (
     .where(repairs.c.operation_id == _DUE.scalar_subquery())
     .values(lease_until=func.clock_timestamp() + as_interval(bindparam("for_seconds", type_=Double)))
     .returning(repairs.c.operation_id, repairs.c.objects, repairs.c.lease_until)
+)
+_OF_CLUSTER = (
+    select(repairs.c.operation_id)
+    .where(
+        repairs.c.cluster_id
+        == select(operations.c.cluster_id).where(operations.c.id == bindparam("of_id")).scalar_subquery(),
+        repairs.c.due_at <= func.clock_timestamp(),
+        _is_free(),
+    )
+    .with_for_update(skip_locked=True)
+    .cte("of_cluster")
+)
+_POSTPONE_CLUSTER = (
+    update(repairs)
+    .where(repairs.c.operation_id == _OF_CLUSTER.c.operation_id)
+    .values(due_at=func.clock_timestamp() + as_interval(bindparam("in_seconds", type_=Double)))
 )

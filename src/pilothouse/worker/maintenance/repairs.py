@@ -77,32 +77,35 @@ class Repairs:
             taken = await repairs.take_repair(tx, lease_seconds=_LEASE_SECONDS)
         if taken is None:
             return False
-        done = await self._attempt_repair(taken, until)
+        done, reached = await self._attempt_repair(taken, until)
         REPAIRS.labels("done" if done else "postponed").inc()
         async with self._database.transaction() as tx:
             if done:
                 await repairs.end_repair(tx, taken)
             else:
                 await repairs.postpone_repair(tx, taken, seconds=_RETRY_SECONDS, at_most_seconds=_GIVE_UP_SECONDS)
+            if not reached:
+                # Else each of them would wait for the cluster in vain, and those of other clusters for them.
+                await repairs.postpone_cluster(tx, taken, seconds=_RETRY_SECONDS)
         return True
 
-    async def _attempt_repair(self, taken: repairs.TakenRepair, until: float) -> bool:
-        """Return True if nothing more is to be done for it."""
+    async def _attempt_repair(self, taken: repairs.TakenRepair, until: float) -> tuple[bool, bool]:
+        """Return whether nothing more is to be done for it, and whether the cluster could be reached."""
         operation_id = taken.operation_id
         try:
             async with asyncio.timeout(until - boottime()):
-                return await self._repair(operation_id, taken.objects, Fence(until))
+                return await self._repair(operation_id, taken.objects, Fence(until)), True
         except (ClusterUnavailable, ClusterDenied, TimeoutError, LeaseLost) as error:
             log.warning("repair_postponed", operation_id=operation_id, cause=str(error))
-            return False
+            return False, not isinstance(error, ClusterUnavailable)
         except (CorruptRelease, NotFound, InvalidRequest) as error:
             log.warning("repair_given_up", operation_id=operation_id, cause=str(error))
-            return True
+            return True, True
         except DatabaseUnavailable:
             raise
         except Exception:  # the cluster decides what is found there: it may not end the worker, and the next one
             log.exception("repair_failed", operation_id=operation_id)
-            return False
+            return False, True
 
     async def _repair(self, operation_id: str, objects: str, fence: Fence) -> bool:
         """Return True if it was done; not while an operation is active on the release."""
