@@ -251,7 +251,7 @@ class Steady:
         """Read a source again, which has changed, and install from it by name."""
         kind = "oci" if number % 3 == 0 else "http"
         if kind == "http":
-            version = f"1.0.{number % 50}"
+            version = f"1.0.{number % 20}"
             self.repository.files = {
                 "index.yaml": index_of("offered", version),
                 "offered.tgz": config_map_chart("offered", version),

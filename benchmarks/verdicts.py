@@ -16,7 +16,9 @@ FLAT_ROWS, FEW = 0.10, 5
 #: The first and the last of so many equal stretches of the load are compared: ten minutes each of an hour.
 STRETCHES = 4
 #: The last looks of a rest: what is held for a moment, such as a connection of a watch, is not in all of them.
-LOOKS = 4
+LOOKS = 6
+#: Threads for work off the loop are made when there are not enough, up to four more than cores, and stay.
+MORE_THREADS = 6
 LOADED, FIRST_REST, LAST_REST = "load", "first rest", "last rest"
 #: Nothing of these is left when nobody does anything. Plans and tokens are kept for a day after their end.
 EMPTY = ("operations under way", "messages to send", "open transactions", "sessions", "files in the temporary folder")
@@ -60,6 +62,8 @@ def judge(samples: Sequence[Sample]) -> list[Row]:
 
 def _memory(loaded: Sequence[Sample]) -> Iterator[Row]:
     for part in parts_of(loaded):
+        if part == POSTGRES:
+            continue  # each session grows until it is replaced after 15 minutes, which is not at the same time for all
         seen = [(one.at, megabytes(part, one.held[part])) for one in loaded if part in one.held]
         yield _flat(f"{part}, MB of its own", seen, by=FLAT)
 
@@ -79,7 +83,7 @@ def _flat(what: str, seen: Sequence[tuple[float, float]], *, by: float, few: flo
 
 def _given_back(first: Sequence[Sample], last: Sequence[Sample]) -> Iterator[Row]:
     """Compare the least at the end with the most at the first rest; memory with that and what is flat."""
-    for part in ("supervisor", *PARTS):
+    for part in ("supervisor", *PARTS, POSTGRES):
         before, after = ([megabytes(part, one.held[part]) for one in looks] for looks in (first, last))
         yield Row(f"{part}, MB of its own, at rest", max(before), min(after), max(before) * (1 + FLAT))
     for part in parts_of([*first, *last]):
@@ -87,7 +91,8 @@ def _given_back(first: Sequence[Sample], last: Sequence[Sample]) -> Iterator[Row
             if part == POSTGRES and thing == "files":
                 continue  # its sessions keep tables open as they please, up to a limit
             before, after = ([getattr(one.held.get(part, Held()), thing) for one in looks] for looks in (first, last))
-            yield Row(f"{thing} of {part}, at rest", max(before), min(after), max(before))
+            most = max(before) + (MORE_THREADS if thing == "threads" and part in PARTS else 0)
+            yield Row(f"{thing} of {part}, at rest", max(before), min(after), most)
     for name in GIVEN_BACK:
         most = max(one.counts[name] for one in first)
         yield Row(f"{name}, at rest", most, min(one.counts[name] for one in last), most)

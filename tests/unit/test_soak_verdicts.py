@@ -10,7 +10,7 @@ from benchmarks.verdicts import EMPTY, FIRST_REST, GIVEN_BACK, KEPT, LAST_REST, 
 
 HELD_BY = ("supervisor", *PARTS, "engine children of the worker", "PostgreSQL")
 #: The minutes of the load, and the minute in which the last rest begins.
-MINUTES, RESTS_AT = 40, 56
+MINUTES, RESTS_AT = 40, 60
 OWN = "{}, MB of its own"
 
 Change = Callable[[int, str, Sample], None]
@@ -28,7 +28,7 @@ def look(minute: int, phase: str) -> Sample:
 
 def soak(change: Change) -> list[Sample]:
     """Return the looks of a soak, each with what is different about it."""
-    phases = ["warm-up"] * 10 + [FIRST_REST] * 5 + [LOADED] * MINUTES + [f"after {LOADED}"] + [LAST_REST] * 5
+    phases = ["warm-up"] * 10 + [FIRST_REST] * 9 + [LOADED] * MINUTES + [f"after {LOADED}"] + [LAST_REST] * 9
     samples = [look(minute, phase) for minute, phase in enumerate(phases)]
     loaded = 0
     for sample in samples:
@@ -47,12 +47,12 @@ def grows(part: str, of_an_hour: float, *, thing: str = "private") -> Change:
     return change
 
 
-def leaves(part: str, thing: str, *, for_looks: int = MINUTES) -> Change:
-    """Have the part hold one thing more after the load, for so many looks of the rest."""
+def leaves(part: str, thing: str, number: int = 1, *, for_looks: int = MINUTES) -> Change:
+    """Have the part hold more of a thing after the load, for so many looks of the rest."""
 
     def change(_: int, phase: str, sample: Sample) -> None:
         if phase == LAST_REST and sample.at < 60.0 * (RESTS_AT + for_looks):
-            sample.held[part] = replace(sample.held[part], **{thing: getattr(sample.held[part], thing) + 1})
+            sample.held[part] = replace(sample.held[part], **{thing: getattr(sample.held[part], thing) + number})
 
     return change
 
@@ -73,7 +73,7 @@ def nothing(_minute: int, _phase: str, _sample: Sample) -> None:
 
 def once(_: int, phase: str, sample: Sample) -> None:
     """Hold twice the memory in a single look of the load, as when an archive is read."""
-    if phase == LOADED and sample.at == 60.0 * 50:
+    if phase == LOADED and sample.at == 60.0 * 40:
         sample.held["api"] = replace(sample.held["api"], private=200)
 
 
@@ -94,13 +94,17 @@ def once(_: int, phase: str, sample: Sample) -> None:
             ["processes of engine children of the worker, at rest"],
             id="more and more engine children, which are there at rest too",
         ),
-        pytest.param(grows("PostgreSQL", 0.15), [OWN.format("PostgreSQL")], id="sessions of PostgreSQL"),
+        pytest.param(
+            grows("PostgreSQL", 0.15), [f"{OWN.format('PostgreSQL')}, at rest"], id="sessions of PostgreSQL at rest"
+        ),
         pytest.param(grows("PostgreSQL", 0.9, thing="shared"), [], id="shared buffers that fill up"),
         pytest.param(grows("api", 0.9, thing="pss"), [], id="pages of files, which others may have left"),
         pytest.param(leaves("api", "files"), ["files of api, at rest"], id="a file"),
         pytest.param(leaves("api", "sockets"), ["sockets of api, at rest"], id="a socket"),
-        pytest.param(leaves("api", "threads"), ["threads of api, at rest"], id="a thread"),
-        pytest.param(leaves("api", "sockets", for_looks=4), [], id="a socket that goes before the last look"),
+        pytest.param(leaves("api", "threads", 7), ["threads of api, at rest"], id="threads"),
+        pytest.param(leaves("api", "threads", 6), [], id="threads that a pool may have"),
+        pytest.param(leaves("supervisor", "threads"), ["threads of supervisor, at rest"], id="a thread without a pool"),
+        pytest.param(leaves("api", "sockets", for_looks=8), [], id="a socket that goes before the last look"),
         pytest.param(leaves("PostgreSQL", "sockets"), ["sockets of PostgreSQL, at rest"], id="a session's socket"),
         pytest.param(leaves("PostgreSQL", "files"), [], id="tables that PostgreSQL keeps open"),
         pytest.param(counts("operations", 350, phase=LOADED), ["rows of operations"], id="rows that are not removed"),
