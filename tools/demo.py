@@ -331,6 +331,7 @@ def say_how_to_go_on(server: Server, *, stop_at_end: bool) -> None:
         f"\nServing at {server.url} until Ctrl-C. In another shell, here:\n"
         "  source .demo/env                         helm, pilothouse and the SDKs find this server and cluster\n"
         "  pilothouse env                           our own command line: which server it asks, and as whom\n"
+        f"  pilothouse login {server.url}   as admin; the password, the console's too, is in .demo/first.json\n"
         "  .venv/bin/python examples/python/list_releases.py\n"
         "  make test                                all tests\n"
         "  make demo-down                           stop everything, the local cluster included",

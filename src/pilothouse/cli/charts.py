@@ -76,7 +76,12 @@ def uploaded_id(context: typer.Context, chart: str, *, version: str = "") -> str
     found = _versions(context, name=name, version=named or version)
     if not found:
         others = ", ".join(f"{row['name']}@{row['version']}" for row in _versions(context, name=name)[:5])
-        hint = f"there is {others}" if others else "'pilothouse chart list' shows them, ./NAME is a folder"
+        if others:
+            raise InvalidRequest(
+                f"chart {name!r} has no uploaded version {named or version!r}; there is {others}; a range chooses "
+                f"versions of a source's chart only{_not_here(chart)}"
+            )
+        hint = "'pilothouse chart list' shows them, ./NAME is a folder"
         raise InvalidRequest(f"no chart of this project is named {chart!r}{_not_here(chart)}; {hint}")
     if len(found) > 1:
         candidates = ", ".join(f"{row['name']}@{row['version']} ({row['id']})" for row in found)

@@ -220,14 +220,15 @@ class Client:
         return HTTPSConnection(host, self._base.port, timeout=self._timeout, context=trust)
 
     def _unreachable(self, error: Exception) -> NoServer:
+        why = getattr(error, "verify_message", "") or getattr(error, "strerror", "") or str(error)
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             pinned = "the authority that --ca or the context names" if self._ca else "an authority of this system"
             return NoServer(
-                f"the certificate of {self.url} is not from {pinned}: {error}; if that server is the right one, "
+                f"the certificate of {self.url} is not from {pinned}: {why}; if that server is the right one, "
                 f"type: {shlex.join(['pilothouse', 'login', self.url])} --ca FILE (the ca.pem of its data folder)"
             )
         return NoServer(
-            f"no Pilothouse server answers at {self.url}: {error}; is 'pilothouse serve' running, and the URL right?"
+            f"no Pilothouse server answers at {self.url}: {why}; is 'pilothouse serve' running, and the URL right?"
         )
 
     def _refused(self, status: int, answer: Answer, called: str, *, proven: bool) -> PilothouseError:

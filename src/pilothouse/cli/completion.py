@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import typer
 
@@ -125,9 +125,41 @@ def complete_release_then_chart(context: typer.Context, incomplete: str) -> list
     """Return releases for the first word, charts for the second; a path is the shell's to complete."""
     if incomplete.startswith((".", "/", "~")):
         return []
-    return (
-        complete_charts(context, incomplete) if context.params.get("names") else complete_releases(context, incomplete)
-    )
+    if not context.params.get("names"):
+        return complete_releases(context, incomplete)
+    return [*_folders(incomplete), *complete_charts(context, incomplete)]
+
+
+def _folders(incomplete: str) -> list[str]:
+    """Return the folders of charts here that begin so."""
+    from pathlib import Path
+
+    return sorted(file.parent.name for file in Path().glob(f"{incomplete or '*'}*/Chart.yaml"))
+
+
+def complete_versions(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the versions of the chart that is named before, if it is one of a source, the newest first."""
+    words = [*(context.params.get("names") or ()), *context.args]
+    source, _, name = next((word for word in reversed(words) if "/" in word), "").partition("/")
+    if not source.strip("./~") or not name:
+        return []
+    found = _ask(context, f"/api/v1/sources/{quote(source, safe='')}/charts/{quote(name, safe='')}")
+    return [one["version"] for one in found if one["version"].startswith(incomplete)]
+
+
+def complete_tests(context: typer.Context, incomplete: str) -> list[str]:
+    """Return what chooses a test of the release that is named before."""
+    from pilothouse.cli.releases import release_path
+    from pilothouse.errors import PilothouseError
+
+    name = context.params.get("name") or next(iter(context.args), "")
+    try:
+        found: Any = _ask(context, release_path(context, name, "hooks")) if name else {}
+    except PilothouseError:
+        return []
+    hooks = found.get("hooks", ()) if isinstance(found, dict) else ()
+    words = [f"name={hook['name']}" for hook in hooks if "test" in hook["events"]]
+    return [word for word in words if word.startswith(incomplete)]
 
 
 def _releases(context: typer.Context, *, in_namespace: bool, **query: str) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ import typer
 
 from pilothouse.cli.charts import send_with_chart
 from pilothouse.cli.commands.status import in_helms_words, status_lines
+from pilothouse.cli.completion import complete_versions
 from pilothouse.cli.connection import client_of
 from pilothouse.cli.exits import UsageError
 from pilothouse.cli.groups import options_of
@@ -24,7 +25,10 @@ def deploy_options(
     version: Annotated[
         str,
         typer.Option(
-            "--version", metavar="VERSION", help="Version of a chart of a source, or a range; of an uploaded one."
+            "--version",
+            metavar="VERSION",
+            help="Version of a chart of a source, or a range; of an uploaded one.",
+            autocompletion=complete_versions,
         ),
     ] = "",
     labels: Annotated[

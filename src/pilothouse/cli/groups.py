@@ -1,9 +1,12 @@
 """Groups of commands. A command is imported when it runs, and each that talks to a server takes the same options."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
+from textwrap import wrap
 from typing import Any, TypeVar
 
 import typer
@@ -12,7 +15,7 @@ from typer._click.formatting import HelpFormatter
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from pilothouse.cli.helm_words import command_hint, flag_hint
+from pilothouse.cli.helm_words import command_hint, flag_hint, inner_hint
 from pilothouse.cli.parsing import use_plain_parsing
 from pilothouse.errors import PilothouseError
 
@@ -24,6 +27,10 @@ _GROUPS = "option_groups"
 _USUAL_COLUMNS = 70  # typer's own layout suits these and more
 _LEAST_COLUMNS = 24
 _LONGEST_SENTENCE = 200
+#: How alike two options are of which one may be meant for the other.
+_NEAR = 0.75
+_CONTINUED = " \\"
+_EXAMPLES = re.compile(r"\s*Examples?: (.*)", re.DOTALL)
 _BARE = {"--wait": "watcher", "--dry-run": "client"}
 _SWITCHES = {"true": True, "false": False}
 Function = TypeVar("Function", bound=Callable[..., None])
@@ -48,14 +55,68 @@ class _NarrowHelp(HelpFormatter):
         super().write_dl(rows, min(col_max, self.width // 4), col_spacing)
 
 
+def split_examples(text: str) -> tuple[str, list[str]]:
+    """Return an explanation without its examples, which stand at its end, and these."""
+    found = _EXAMPLES.search(text)
+    if found is None:
+        return text, []
+    return text[: found.start()], [" ".join(one.split()) for one in found[1].split(";")]
+
+
 class _Plain:
     """Parse options without pydantic, which takes 60 ms to load."""
 
     params: list[Any]
+    help: str | None
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         use_plain_parsing(self.params)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words; who types an option of helm, or half of one, is told what there is."""
+        try:
+            rest: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]  # the other base class is typer's, and has it
+        except NoSuchOption as error:
+            if hint := flag_hint(ctx.command_path.partition(" ")[2], error.option_name):
+                error.message, error.possibilities = f"{error.message}: {hint}", None
+            else:
+                near = get_close_matches(error.option_name, error.possibilities or (), cutoff=_NEAR)
+                error.possibilities = self._beginning(error.option_name) or near
+            raise
+        return rest
+
+    def _beginning(self, typed: str) -> list[str]:
+        """Return the long options that begin so."""
+        options = [param for param in self.params if param.param_type_name == "option" and not param.hidden]
+        return [name for option in options for name in option.opts if name.startswith("--") and name.startswith(typed)]
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the words of the usage line, with arguments as their metavars say them."""
+        names = {
+            param._usage_display_name(): param.metavar  # noqa: SLF001 (what typer writes)
+            for param in self.params
+            if param.param_type_name == "argument" and param.metavar
+        }
+        pieces: list[str] = super().collect_usage_pieces(ctx)  # type: ignore[misc]  # the other base class is typer's, and has it
+        return [names.get(piece, piece.strip("{}").upper() if piece[:1] == "{" else piece) for piece in pieces]
+
+    def format_help_text(self, ctx: Any, formatter: Any) -> None:
+        """Write the explanation, and each example on a line of its own, which can be copied."""
+        whole = self.help
+        self.help, examples = split_examples(whole or "")
+        try:
+            super().format_help_text(ctx, formatter)  # type: ignore[misc]  # the other base class is typer's, and has it
+        finally:
+            self.help = whole
+        if not examples:
+            return
+        with formatter.section("Examples"):
+            for example in examples:
+                width = formatter.width - formatter.current_indent - len(_CONTINUED)
+                lines = wrap(example, width, break_on_hyphens=False, break_long_words=False)
+                text = f"{_CONTINUED}\n{' ' * formatter.current_indent}".join(lines)
+                formatter.write(f"{' ' * formatter.current_indent}{text}\n")
 
     def get_help(self, ctx: Any) -> str:
         """Return the help, on a narrow terminal too without lines that it would break."""
@@ -99,35 +160,13 @@ class _Connected(_Plain):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Move the values of the connection options to the context's ``meta``; what stands further right wins."""
-        try:
-            rest: list[str] = super().parse_args(ctx, _as_click_reads(args, self.params))  # type: ignore[misc]  # the other base class is typer's, and has it
-        except NoSuchOption as error:
-            if hint := flag_hint(ctx.command_path.partition(" ")[2], error.option_name):
-                error.message, error.possibilities = f"{error.message}: {hint}", None
-            elif begun := self._beginning(error.option_name):
-                error.possibilities = begun
-            raise
+        rest = super().parse_args(ctx, _as_click_reads(args, self.params))
         if self.groups:
             ctx.meta[_OPTIONS] = {option.name: ctx.params.pop(option.name, None) for option in self._grouped}
         options = {option.name: ctx.params.pop(option.name, None) for option in self._shared}
         connection = ctx.meta.setdefault(_META, {})
         connection.update({name: value for name, value in options.items() if value is not None})
         return rest
-
-    def _beginning(self, typed: str) -> list[str]:
-        """Return the long options that begin so."""
-        options = [param for param in self.params if param.param_type_name == "option" and not param.hidden]
-        return [name for option in options for name in option.opts if name.startswith("--") and name.startswith(typed)]
-
-    def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """Return the words of the usage line, with arguments as their metavars say them."""
-        names = {
-            param._usage_display_name(): param.metavar  # noqa: SLF001 (what typer writes)
-            for param in self.params
-            if param.param_type_name == "argument" and param.metavar
-        }
-        pieces: list[str] = super().collect_usage_pieces(ctx)  # type: ignore[misc]  # the other base class is typer's, and has it
-        return [names.get(piece, piece) for piece in pieces]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the command's own options first, and the shared ones under a heading of their own."""
@@ -170,6 +209,8 @@ class ConnectedGroup(_Connected, TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Return the command; who names none of them is told which there are."""
+        if hint := inner_hint(ctx.command_path.partition(" ")[2], args[0]):
+            ctx.fail(f"No such command '{args[0]}'; here: {hint}")
         try:
             return super().resolve_command(ctx, args)
         except UsageError as error:

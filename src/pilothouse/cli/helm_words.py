@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "registry": "pilothouse source add NAME oci://HOST/FOLDER --username USER",
     "repo": "pilothouse source",
     "repo add": "pilothouse source add NAME URL",
+    "repo index": "helm repo index writes the index of an HTTP repository",
     "repo list": "pilothouse source list",
     "repo remove": "pilothouse source remove NAME",
     "repo update": "pilothouse source sync NAME",
@@ -39,6 +40,14 @@ COMMANDS: Final = {
 }
 #: What people try who know other command lines.
 _OWN: Final = {
+    "dep": "helm dependency build fills charts/, which is packed with the chart",
+    "init": "nothing has to be set up here; pilothouse login URL makes the log-in",
+    "release list": "pilothouse list",
+    "chart remove": "pilothouse chart delete CHART",
+    "cluster delete": "pilothouse cluster remove CLUSTER",
+    "context delete": "pilothouse context remove NAME",
+    "source delete": "pilothouse source remove SOURCE",
+    "webhook delete": "pilothouse webhook remove WEBHOOK",
     "unlock": "pilothouse release unlock NAME --reason TEXT",
     "whoami": "pilothouse env",
     "logout": "pilothouse context remove NAME",
@@ -101,14 +110,37 @@ FLAGS: Final = (
     ("template", "--post-renderer, --post-renderer-args", "pipe the output through it"),
 )
 
+_PLANS: Final = "pilothouse plan NAME CHART shows what an upgrade would change"
+#: Flags of other versions of helm, of its plugins, and of other commands here.
+_OWN_FLAGS: Final = (
+    ("template", "--validate", "no cluster is asked; pilothouse plan asks it"),
+    ("status", "--show-resources", "pilothouse get resources NAME"),
+    ("status", "--show-desc", "the description is shown"),
+    ("chart upload", "--replace, --force", "--override puts it in the place of one of the same version"),
+    ("upgrade", "--recreate-pods", "kubectl rollout restart restarts pods"),
+    ("uninstall", "--purge", "the history goes, unless --keep-history is given"),
+    ("test", "--cleanup", "the chart says by helm.sh/hook-delete-policy when its tests are removed"),
+    ("diff", "--set, --set-string, --set-file, --set-json, --values, -f, --reuse-values, --install, --version", _PLANS),
+)
+
 
 def command_hint(words: Sequence[str]) -> str:
     """Return what there is in place of the command that these words begin with, helm's or another; empty if nothing."""
-    return COMMANDS.get(" ".join(words[:2])) or COMMANDS.get(words[0], "") or _OWN.get(words[0], "")
+    both = " ".join(words[:2])
+    return COMMANDS.get(both) or COMMANDS.get(words[0], "") or _OWN.get(words[0], "")
+
+
+def inner_hint(group: str, word: str) -> str:
+    """Return what there is in place of that command of a group; empty if nothing."""
+    return _OWN.get(f"{group} {word}", "")
 
 
 def flag_hint(command: str, flag: str) -> str:
     """Return what there is in place of a flag of that command of helm; empty if helm has no such flag."""
-    own = (why for commands, flags, why in FLAGS if command in commands.split(", ") and flag in flags.split(", "))
+    own = (
+        why
+        for commands, flags, why in (*FLAGS, *_OWN_FLAGS)
+        if command in commands.split(", ") and flag in flags.split(", ")
+    )
     shared = (why for flags, why in SHARED.items() if flag in flags.split(", "))
     return next(own, "") or next(shared, "")

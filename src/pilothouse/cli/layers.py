@@ -75,11 +75,13 @@ def _layer(kind: str, text: str) -> dict[str, str]:
 
 
 def _read(file: str, option: str) -> str:
+    if not file:
+        raise UsageError(f"{option}: the name of a file is missing")
     if "://" in file:
         raise UsageError(f"{option}: {file} is a URL; fetch it first, for example 'curl … | pilothouse … -f -'")
     try:
         return sys.stdin.read() if file == "-" else Path(file).expanduser().read_text("utf-8")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{option}: {file} is not a text in UTF-8: {error}") from error
+        raise UsageError(f"{option}: {file} is not a text in UTF-8 (at byte {error.start})") from error
     except OSError as error:
         raise UsageError(f"{option}: cannot read {file}: {error.strerror}; you are in {Path.cwd()}") from error

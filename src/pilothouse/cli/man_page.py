@@ -1,19 +1,17 @@
 """The manual page, made of the commands' own help: it cannot fall behind them."""
 
-import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from pilothouse import __version__
 from pilothouse.cli import COMMANDS
 from pilothouse.cli.exits import MEANINGS
-from pilothouse.cli.groups import load_command
+from pilothouse.cli.groups import load_command, split_examples
 
 _INTRODUCTION: Final = (
     "talks to a Pilothouse server, which runs Helm in Kubernetes clusters. Log in once with 'pilothouse login URL'; "
     "then the commands and flags are those of helm."
 )
-_EXAMPLES: Final = re.compile(r"\s*Examples?: (.*)", re.DOTALL)
 
 
 def man_page() -> Iterator[str]:
@@ -41,9 +39,8 @@ def _command(path: str, command: Any, aliases: Iterable[str] = ()) -> Iterator[s
     context = command.make_context(path, [], resilient_parsing=True)
     arguments = " ".join(command.collect_usage_pieces(context)[1:])
     yield f".SS {_text(f'{path} {arguments}'.strip())}"
-    help_text = " ".join((command.help or "").split())
-    examples = _EXAMPLES.search(help_text)
-    yield _text(help_text[: examples.start()] if examples else help_text)
+    help_text, examples = split_examples(command.help or "")
+    yield _text(" ".join(help_text.split()))
     if aliases:
         yield f"Also: {_text(', '.join(aliases))}."
     shared = {id(option) for option in getattr(command, "_shared", ())}
@@ -51,7 +48,7 @@ def _command(path: str, command: Any, aliases: Iterable[str] = ()) -> Iterator[s
     yield from _options(param for param in own if param.param_type_name == "option" and not param.hidden)
     if examples:
         yield ".PP\n.nf"
-        yield from (_text(example) for example in examples[1].split("; "))
+        yield from (_text(example) for example in examples)
         yield ".fi"
     for name, inner in getattr(command, "commands", {}).items():
         yield from _command(f"{path} {name}", inner)

@@ -6,6 +6,7 @@ fails if a command loads pydantic again.
 
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -52,6 +53,13 @@ class _Choice(RuntimeParam):
             raise typer.BadParameter(f"'{value}' is not one of {known}.", ctx=ctx, param=param) from None
 
 
+def _metavar(kind: Any) -> str | None:
+    """Return how the help calls the value of an option that says nothing; None for what lists its words."""
+    if isinstance(kind, type) and issubclass(kind, Path):
+        return "FILE"
+    return "N" if kind is int else "TEXT" if kind in {str, list[str]} else None
+
+
 def use_plain_parsing(params: list[Any]) -> None:
     """Make those parameters that are texts, numbers, flags or choices parse themselves."""
     for param in params:
@@ -59,6 +67,8 @@ def use_plain_parsing(params: list[Any]) -> None:
         if descriptor is None:
             continue
         kind = descriptor.annotation
+        if param.param_type_name == "option" and param.metavar is None and not param.is_flag:
+            param.metavar = _metavar(kind)
         if kind is str or kind == list[str]:
             param._runtime_param = _Text(descriptor.parameter_info, kind)  # noqa: SLF001 (see above)
         elif kind is int:

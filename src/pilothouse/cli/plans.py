@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -10,7 +10,7 @@ from pilothouse.cli.commands.diff import change_lines, differs, field_lines
 from pilothouse.cli.commands.list import time_of
 from pilothouse.cli.commands.status import signer_of
 from pilothouse.cli.connection import client_of
-from pilothouse.cli.exits import ExitStatus
+from pilothouse.cli.exits import ExitStatus, UsageError
 from pilothouse.cli.groups import options_of
 from pilothouse.cli.hidden import hide_secrets
 from pilothouse.cli.hints import typed
@@ -20,12 +20,17 @@ from pilothouse.cli.terminal import in_a_cell
 from pilothouse.cli.wording import reword
 from pilothouse.states import Action
 
+_DRY_RUN: Final = frozenset({"client", "server", "true"})
+_NO_DRY_RUN: Final = frozenset({"none", "false"})
+
 
 def dry_run_options(
     *,
     dry_run: Annotated[
         str | None,
-        typer.Option("--dry-run", metavar="WHERE", help="Only print what it would change, as 'pilothouse plan' does."),
+        typer.Option(
+            "--dry-run", metavar="WHERE", help="Only print what it would change: client, server; none: do it."
+        ),
     ] = None,
 ) -> None:
     """Declare the option of commands that can plan instead."""
@@ -33,7 +38,10 @@ def dry_run_options(
 
 def is_dry_run(context: typer.Context) -> bool:
     """Return whether ``--dry-run`` was given, and not as ``none``; for us the server renders in either case."""
-    return options_of(context)["dry_run"] not in {None, "none", "false"}
+    where = options_of(context)["dry_run"]
+    if where not in {None, *_NO_DRY_RUN, *_DRY_RUN}:
+        raise UsageError(f"--dry-run: {where!r} is none of client, server, none")
+    return where in _DRY_RUN
 
 
 def show_plan(context: typer.Context, name: str, body: dict[str, Any], output: Output) -> dict[str, Any]:

@@ -59,6 +59,8 @@ _NO_TEXT: Final = re.compile(
 )
 _TEXT_HINT: Final = "--set-string, or quotes in a file of values, make a text of it"
 _RUNNING: Final = re.compile(r"\(operation ([0-9a-f-]{36})\); retry when the release is no longer pending")
+#: What the vendor's clients wait on, whatever the request is.
+_FORBIDDEN: Final = "Update release is forbidden: "
 _RENDERED_HINT: Final = "'pilothouse template CHART --debug' with the same values prints what was rendered"
 FORCE_HINT: Final = (
     "--force-conflicts takes over fields that somebody else has set; or leave them out of the chart or values"
@@ -70,7 +72,7 @@ def reword(text: str, *, about: str = "") -> str:
 
     ``about``: the address that it is the answer of.
     """
-    text = _UNLOCK.sub(lambda _: _unlock(about), text)
+    text = _UNLOCK.sub(lambda _: _unlock(about), text).replace(_FORBIDDEN, "")
     text = _FIELD.sub(lambda found: f"{_TYPED[found[1]]}: ", _LAYER.sub(r"\1", text))
     text = _OPTION.sub(lambda found: _flag(found[1] or found[2]), text)
     text = _PARAMETER.sub(lambda found: _flag(found[1]), text)

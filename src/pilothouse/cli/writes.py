@@ -1,6 +1,7 @@
 """What commands that change a release share: their options, the request, and how its operation is told."""
 
 import os
+import re
 from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -53,6 +54,8 @@ _WAITS: Final = {
     "hooks": "hooks",
     "none": "none",
     "jobs": "jobs",
+    "true": "ready",
+    "false": "hooks",
 }
 
 
@@ -63,7 +66,7 @@ def wait_options(
         typer.Option(
             "--wait",
             metavar="FOR",
-            help="Wait until the objects are ready; --wait=hookOnly: for hooks only, which is the default.",
+            help="Wait until the objects are ready (watcher, legacy); --wait=hookOnly: for hooks only, the default.",
             autocompletion=lambda: ["watcher", "legacy", "hookOnly", "none"],
         ),
     ] = None,
@@ -244,8 +247,15 @@ def failure_of(operation: dict[str, Any]) -> PilothouseError | None:
     """Return why the operation has not succeeded; None if it has."""
     if operation["state"] == OperationState.SUCCEEDED:
         return None
-    text = explain_conflict(operation["text"] or operation["last_error"])
+    text = explain_conflict(_own_words(operation))
     return PilothouseError(f"{operation['action']} of {operation['release']} {_ended(operation['state'], text)}")
+
+
+def _own_words(operation: dict[str, Any]) -> str:
+    """Return why it failed on one line, without the name of the release in front, which is told before."""
+    text = "; ".join(line for line in (operation["text"] or operation["last_error"]).splitlines() if line.strip())
+    begun = re.match(rf'(failed: )?\w+ "{re.escape(operation["release"])}" failed: ', text)
+    return f"{begun[1] or ''}{text[begun.end() :]}" if begun else text
 
 
 def _ended(state: str, text: str) -> str:

@@ -14,6 +14,7 @@ from pilothouse.errors import InvalidRequest
 app = command_group("Contexts: the servers that you are logged in to.")
 
 _COLUMNS = ("current", "name", "url", "user", "project", "cluster", "namespace", "expires_at")
+_LEAST = ("namespace", "cluster", "project", "user")
 #: A person waits, and the answer is worth no more.
 _CHECK_SECONDS = 5.0
 
@@ -24,7 +25,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The context.", autoco
 def list_all(output: As = Output.TABLE) -> None:
     """List the contexts. The current one has a star."""
     contexts = read_contexts()
-    print_rows([_row(one, contexts.current) for one in contexts.contexts], _COLUMNS, output)
+    print_rows([_row(one, contexts.current) for one in contexts.contexts], _COLUMNS, output, least=_LEAST)
 
 
 @app.command("show")
@@ -54,7 +55,7 @@ def use(
     """
     name = name or _current(read_contexts())
     if cluster:
-        _check_cluster(read_contexts().get(name), cluster)
+        check_cluster(read_contexts().get(name), cluster)
     with edited_contexts() as contexts:
         chosen = contexts.get(name)
         chosen.cluster = chosen.cluster if cluster is None else cluster
@@ -81,7 +82,7 @@ def _current(contexts: Contexts) -> str:
     return contexts.current
 
 
-def _check_cluster(chosen: Context, cluster: str) -> None:
+def check_cluster(chosen: Context, cluster: str) -> None:
     """Raise InvalidRequest if the context's server says that there is no such cluster; warn if it says nothing."""
     from pilothouse.cli.client import Client, Credentials, ServerRefused
     from pilothouse.cli.exits import NoServer

@@ -16,6 +16,7 @@ from pilothouse.cli.terminal import on_one_line
 
 MARKS: Final = {"added": "+", "changed": "~", "removed": "-", "unchanged": "=", "unknown": "?"}
 _LIVE: Final = "live"
+_OF_HELMS_PLUGIN: Final = frozenset({"upgrade", "revision", "rollback", "release"})
 _UNKNOWN: Final = "unknown"
 CHANGES: Final = 2  # the exit status that people know from terraform
 
@@ -37,7 +38,7 @@ def diff(
         str,
         typer.Argument(
             metavar="[FROM]",
-            help="A revision; default: the one before the newest.",
+            help="A revision; default: the one before the newest; live: as TO.",
             autocompletion=complete_revisions,
         ),
     ] = "",
@@ -54,8 +55,12 @@ def diff(
 ) -> None:
     """Compare two revisions of a release. Object by object and field by field; data of Secrets is masked.
 
-    Examples: pilothouse diff web; pilothouse diff web 3 5 -n prod; pilothouse diff web 3 live
+    Examples: pilothouse diff web; pilothouse diff web 3 5 -n prod; pilothouse diff web live
     """
+    if name in _OF_HELMS_PLUGIN and old and not old.isdigit():
+        raise UsageError("pilothouse plan NAME CHART shows what an upgrade would change; diff compares revisions")
+    if old == _LIVE and not new:
+        old, new = "", _LIVE
     asked = {"from": _revision(old, "FROM"), "to": new if new == _LIVE else _revision(new, "TO")}
     found = client_of(context).call("GET", release_path(context, name, "diff", **asked))
     if output is Output.TABLE:
@@ -85,7 +90,13 @@ def change_lines(found: dict[str, Any]) -> Iterator[str]:
 def field_lines(fields: list[dict[str, Any]]) -> Iterator[str]:
     """Return a line per field that differs."""
     for field in fields:
-        yield f"    {field['path']}: {_shown(field, 'old')} -> {_shown(field, 'new')}"
+        yield f"    {_readable(field['path'])}: {_shown(field, 'old')} -> {_shown(field, 'new')}"
+
+
+def _readable(pointer: str) -> str:
+    """Return a JSON pointer for people: a name that has a slash in it stands in quotes."""
+    words = pointer.split("/")
+    return "/".join(f'"{word.replace("~1", "/")}"' if "~1" in word else word for word in words).replace("~0", "~")
 
 
 def differs(summary: dict[str, Any]) -> bool:

@@ -20,7 +20,7 @@ def show_history(
     context: typer.Context,
     name: Name,
     *,
-    most: Annotated[int, typer.Option("--max", min=1, help="Show at most so many of the newest.")] = 256,
+    most: Annotated[int, typer.Option("--max", min=0, help="Show at most so many of the newest; 0: all.")] = 256,
     output: As = Output.TABLE,
 ) -> None:
     """Show the revisions of a release. The oldest first, with who wrote each.
@@ -28,7 +28,7 @@ def show_history(
     Example: pilothouse history web -n prod
     """
     newest_first = client_of(context).call("GET", release_path(context, name, "history"))
-    rows = newest_first[:most][::-1]
+    rows = newest_first[: most or None][::-1]
     if output is Output.TABLE:
         print_rows([revision_row(row) for row in rows], _COLUMNS, output, least=("CHART DIGEST", "APP VERSION"))
     else:

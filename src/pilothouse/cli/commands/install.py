@@ -47,6 +47,7 @@ def install(context: typer.Context, names: Names, *, output: As = Output.TABLE) 
     name, chart = name_and_chart(context, names)
     require_chart(chart)
     body = deploy_body(context)  # what is typed wrongly is told before what the server says
+    plans = is_dry_run(context)
     found = existing(context, name)
     if found is not None and found["revision"] and found["status"] not in {ReleaseStatus.UNINSTALLED, ""}:
         underway = found["operation"]
@@ -58,7 +59,7 @@ def install(context: typer.Context, names: Names, *, output: As = Output.TABLE) 
             f"cannot reuse a name that is still in use: {name} is {found['status']} in namespace "
             f"{session_of(context).namespace}; {advice}"
         )
-    if is_dry_run(context):
+    if plans:
         plan_deploy(context, name, chart, body, output)
     else:
         deploy(context, name, chart, body, output)

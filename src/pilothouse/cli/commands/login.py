@@ -97,12 +97,27 @@ def login(
         password = ask("Password", from_stdin=password_stdin)
         claim = {"name": name, "domain": {"name": domain}, "password": password}
         _log_in(made, {"methods": ["password"], "password": {"user": claim}}, project)
+    _require_cluster(made, revokes=not token_stdin and not made.access_key)
     _keep(made, output)
 
 
 def _refuse_without_scheme(url: str) -> None:
     if urlsplit(url).scheme not in {"http", "https"}:
         raise UsageError(f"URL: {url!r} must begin with http:// or https://, as in https://{url}")
+
+
+def _require_cluster(made: "Context", *, revokes: bool) -> None:
+    """Raise InvalidRequest if the server says that there is no such cluster; a token that was made is revoked then."""
+    from pilothouse.cli.commands.context import check_cluster
+
+    if not made.cluster:
+        return
+    try:
+        check_cluster(made, made.cluster)
+    except PilothouseError:
+        if revokes:
+            _revoke(_client(made), made.token)
+        raise
 
 
 def _keep(made: "Context", output: Output) -> None:

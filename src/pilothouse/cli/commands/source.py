@@ -24,6 +24,7 @@ from pilothouse.cli.terminal import echo
 app = connected_group("Chart sources: OCI registries and HTTP repositories.")
 
 _COLUMNS = ("id", "name", "kind", "url", "verification", "synced_at", "failed_at", "problem")
+_LEAST_OF_FAILING = ("verification", "kind", "synced_at", "url")
 #: Releases that are named when their source is removed.
 _NAMED = 5
 
@@ -197,7 +198,8 @@ def _verification(verify: Verify, keys: Path | None) -> dict[str, str]:
 def list_all(context: typer.Context, output: As = Output.TABLE) -> None:
     """List the project's sources."""
     rows = client_of(context).call("GET", "/api/v1/sources")
-    print_rows(rows, _COLUMNS, output, least=("failed_at", "synced_at", "kind"))
+    failing = any(row["problem"] for row in rows)
+    print_rows(rows, _COLUMNS, output, least=_LEAST_OF_FAILING if failing else ("failed_at", "synced_at", "kind"))
 
 
 @app.command("show")

@@ -7,6 +7,7 @@ import typer
 
 from pilothouse.cli.commands.list import time_of
 from pilothouse.cli.commands.status import status_lines
+from pilothouse.cli.completion import complete_tests
 from pilothouse.cli.connection import client_of
 from pilothouse.cli.durations import TIMEOUT_HELP, seconds_of
 from pilothouse.cli.groups import takes
@@ -28,6 +29,7 @@ def run_tests(
             "--filter",
             metavar="name=TEST",
             help="Run only this test; '!name=TEST': all others; several with commas.",
+            autocompletion=complete_tests,
         ),
     ] = None,
     logs: Annotated[

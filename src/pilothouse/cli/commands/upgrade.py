@@ -78,6 +78,7 @@ def upgrade(
     name, chart = name_and_chart(context, names)
     require_chart(chart)
     body = deploy_body(context, values_mode=mode_of(context))  # what is typed wrongly is told before what is there
+    plans = is_dry_run(context)
     if not install and not _has_deployed(existing(context, name)):
         from pilothouse.cli.commands.cluster import require_cluster
 
@@ -87,7 +88,7 @@ def upgrade(
             f"{name!r} has no deployed releases in namespace {session_of(context).namespace}; "
             f"{f'{there}; ' if there else ''}--install makes one"
         )
-    if is_dry_run(context):
+    if plans:
         plan_deploy(context, name, chart, body, output)
     else:
         headline = f'Release "{name}" has been upgraded. Happy Helming!'

@@ -88,8 +88,8 @@ class Cancellations:
         if row is None:
             raise NotFound(f"operation {operation_id!r} does not exist in this project")
         if row.state != OperationState.CANCELLING:
-            since = f" since {row.finished_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if row.finished_at else ""
-            raise AlreadyEnded(f"operation {operation_id} is {row.state}{since}: {row.status_description}")
+            at = f" at {row.finished_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if row.finished_at else ""
+            raise AlreadyEnded(f"operation {operation_id} has ended{at}, {row.state}: {row.status_description}")
         if row.keep_resources != keep:
             way = "with keep" if row.keep_resources else "without keep"
             raise AlreadyEnded(f"operation {operation_id} is already being cancelled, {way}; that cannot be changed")
