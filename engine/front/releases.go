@@ -94,7 +94,15 @@ func list(server connection, typed arguments, out, notes *bytes.Buffer) error {
 	} else if err := table(rows, !typed.set["no-headers"], typed.set["all-clusters"], out); err != nil {
 		return err
 	}
-	notes.WriteString(typed.limit(cluster))
+	if limit := typed.limit(cluster); limit != "" {
+		known, err := server.clusters(client)
+		if err != nil {
+			return errUnusual
+		}
+		if len(known) > 1 {
+			notes.WriteString(limit)
+		}
+	}
 	if more {
 		fmt.Fprintf(notes, "there are more than %d; --max 0 lists all\n", offset+most)
 	}
@@ -203,16 +211,25 @@ func status(server connection, typed arguments, out *bytes.Buffer) error {
 func (server connection) releasePath(client *http.Client, name string) (string, error) {
 	cluster := server.cluster
 	if cluster == "" {
-		var clusters []struct {
-			Name string `json:"name"`
-		}
-		if err := server.decode(client, "/api/v1/clusters", nil, &clusters); err != nil || len(clusters) != 1 {
+		clusters, err := server.clusters(client)
+		if err != nil || len(clusters) != 1 {
 			return "", errUnusual
 		}
 		cluster = clusters[0].Name
 	}
 	return fmt.Sprintf("/api/v1/clusters/%s/namespaces/%s/releases/%s",
 		escape(cluster), escape(server.namespace), escape(name)), nil
+}
+
+type namedCluster struct {
+	Name string `json:"name"`
+}
+
+// clusters returns those of the project.
+func (server connection) clusters(client *http.Client) ([]namedCluster, error) {
+	var found []namedCluster
+	err := server.decode(client, "/api/v1/clusters", nil, &found)
+	return found, err
 }
 
 // isUnusual is true for what the Python program has more lines for.

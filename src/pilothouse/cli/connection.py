@@ -132,9 +132,19 @@ def cluster_to_list(context: typer.Context, *, all_clusters: bool) -> str:
 
 
 def tell_limit(context: typer.Context, cluster: str) -> None:
-    """Say to which cluster a list is limited, unless the command line does."""
-    if cluster and not connection_options_of(context).get("in_cluster"):
+    """Say to which cluster a list is limited, unless the command line does, or there is no other."""
+    if cluster and not connection_options_of(context).get("in_cluster") and _has_others(context):
         echo(f"limited to cluster {cluster}, by the context or PILOTHOUSE_CLUSTER; --all-clusters lists all", err=True)
+
+
+def _has_others(context: typer.Context) -> bool:
+    """Return whether the project has several clusters; so it may if nobody says."""
+    from pilothouse.errors import PilothouseError
+
+    try:
+        return len(client_of(context).call("GET", "/api/v1/clusters")) > 1
+    except PilothouseError:
+        return True
 
 
 def _only_cluster(session: Session) -> str:

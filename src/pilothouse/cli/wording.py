@@ -58,6 +58,11 @@ _NO_TEXT: Final = re.compile(
     r"|cannot unmarshal (?:number|bool) into Go struct field \S+ of type string"
 )
 _TEXT_HINT: Final = "--set-string, or quotes in a file of values, make a text of it"
+#: What Go says of a file of values that is a list, for one.
+_NO_MAP: Final = re.compile(
+    r"(?:error unmarshaling JSON: )?(?:while decoding JSON: )?json: cannot unmarshal (\w+) into Go value of type "
+    r"map\[string\]interface ?\{\}"
+)
 _RUNNING: Final = re.compile(r"\(operation ([0-9a-f-]{36})\); retry when the release is no longer pending")
 #: What the vendor's clients wait on, whatever the request is.
 _FORBIDDEN: Final = "Update release is forbidden: "
@@ -76,6 +81,7 @@ def reword(text: str, *, about: str = "") -> str:
     text = _FIELD.sub(lambda found: f"{_TYPED[found[1]]}: ", _LAYER.sub(r"\1", text))
     text = _OPTION.sub(lambda found: _flag(found[1] or found[2]), text)
     text = _PARAMETER.sub(lambda found: _flag(found[1]), text)
+    text = _NO_MAP.sub(r"it must hold names with values, and holds one \1", text)
     for phrase, typed in _PHRASES.items():
         text = text.replace(phrase, typed)
     if _NO_TEXT.search(text):

@@ -17,7 +17,8 @@ _MOST = 1000
 class Change:
     """An operation on a release, and who requested it; ``user_name`` is empty if the user is gone.
 
-    ``revision`` is what it wrote or is writing, ``undo_revision`` what undid that: a cancel, or its ``failure``.
+    ``revision`` is what it wrote or is writing, ``undo_revision`` what undid that: a cancel, or its ``failure``;
+    ``restore_revision``: what that restores.
     ``chart_digest``: of the archive that it installed; empty for a rollback, whose ``chart_id`` is that of the revision
     that it restores. ``elsewhere``: it came through another registration of the cluster.
     """
@@ -38,6 +39,7 @@ class Change:
     chart_version: str
     chart_digest: str
     elsewhere: bool = False
+    restore_revision: int | None = None
 
 
 async def list_changes(
@@ -61,7 +63,7 @@ _LIST = text("""
 SELECT o.id, o.action, o.state, o.status_description, o.user_id, coalesce(u.name, ''), o.request_id,
   CASE WHEN o.wrote_revision OR o.finished_at IS NULL OR o.undo_revision IS NOT NULL THEN o.revision END,
   o.undo_revision, o.failure, o.created_at, o.finished_at, o.chart_id, o.chart_version, coalesce(o.chart_digest, ''),
-  o.cluster_id <> :cluster_id
+  o.cluster_id <> :cluster_id, o.restore_revision
 FROM operations o LEFT JOIN users u ON u.id = o.user_id
 WHERE o.cluster_id = ANY(CAST(:cluster_ids AS text[])) AND o.namespace = :namespace AND o.release_name = :name
   AND (o.wrote_revision OR o.finished_at IS NULL OR o.undo_revision IS NOT NULL

@@ -182,3 +182,16 @@ def test_the_shell_completes_folders_versions_and_tests(tmp_path: Path, monkeypa
         assert complete_versions(at, "") == []
         at.params["name"] = "web"
         assert complete_tests(at, "name=") == ["name=web-up"]
+
+
+@pytest.mark.parametrize(("names", "told"), [(["demo"], False), (["demo", "other"], True)])
+@pytest.mark.parametrize("typed", [["list", "-A"], ["operation", "list"]])
+def test_the_limit_of_a_list_is_told_if_there_is_another_cluster(
+    *, typed: list[str], names: list[str], told: bool, tmp_path: Path
+):
+    clusters = [{"id": f"{CHART[:-1]}{number}", "name": name} for number, name in enumerate(names)]
+    answers = {"GET /api/v1/clusters": clusters, "GET /api/v1/releases": [], "GET /api/v1/operations": []}
+    with answering(tmp_path, answers) as server:
+        said = server.typed(*typed)
+
+    assert (said.returncode, said.stderr.startswith("limited to cluster demo, ")) == (0, told), said.stderr

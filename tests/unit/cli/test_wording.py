@@ -68,6 +68,10 @@ PLAN: dict[str, Any] = {
             "remove it, or give it Helm's label and annotations to have it adopted",
             "remove it, or give it Helm's label and annotations, or add --take-ownership, to have it adopted",
         ),
+        (
+            "a.yaml: while decoding JSON: json: cannot unmarshal array into Go value of type map[string]interface {}",
+            "a.yaml: it must hold names with values, and holds one array",
+        ),
         ("scope.project: 'nope' is not", "--project: 'nope' is not"),
         ("filters[0]: 'foo' is neither", "--filter: 'foo' is neither"),
         ("chart.version: no version", "--version: no version"),

@@ -41,7 +41,7 @@ def list_all(
     context: typer.Context,
     namespace: Annotated[str, typer.Option("--namespace", "-n", help="Only of this namespace.")] = "",
     release: Annotated[str, typer.Option(help="Only of this release.")] = "",
-    state: Annotated[str, typer.Option(help="Only in this state, for example running or failed.")] = "",
+    state: Annotated[OperationState | None, typer.Option(metavar="STATE", help="Only in this state.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=500, help="Maximum number of rows, newest first.")] = 20,
     *,
     all_clusters: AllClusters = False,

@@ -88,11 +88,22 @@ def find_chart_digest(row: RevisionRow, changes: Sequence[Change]) -> str:
     if cause.cause not in _UNDONE and writer.chart_digest:
         return writer.chart_digest
     restored = _ROLLBACK.match(row.description)
-    if restored is None:
+    others = [one for one in changes if one is not writer]
+    return _digest_of(int(restored[1]), others, below=row.revision) if restored is not None else ""
+
+
+def _digest_of(number: int, changes: Sequence[Change], *, below: int) -> str:
+    """Return the digest of what a revision was made from, or of what it restored."""
+    target = next((one for one in changes if one.revision == number), None)
+    if target is not None and target.chart_digest:
+        return target.chart_digest
+    told = _ROLLBACK.match(target.text) if target is not None else None
+    undone = next((one for one in changes if target is None and one.undo_revision == number), None)
+    restored = int(told[1]) if told is not None else undone.restore_revision if undone is not None else None
+    if restored is not None and number < below:
+        return _digest_of(restored, changes, below=number)
+    if target is None:
         return ""
-    target = next((one for one in changes if one.revision == int(restored[1]) and one is not writer), None)
-    if target is None or target.chart_digest:
-        return target.chart_digest if target is not None else ""
     # a rollback to a rollback: what it restored may be told by no number any more
     same = {
         one.chart_digest

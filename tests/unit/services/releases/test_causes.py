@@ -75,6 +75,19 @@ def test_a_revision_that_undoes_an_upgrade_says_why_and_has_the_chart_of_before(
     assert find_cause(stored(4, "Rollback to 1"), changes) is None
 
 
+@pytest.mark.parametrize("undone", [True, False])
+def test_a_rollback_to_what_restored_a_revision_has_the_chart_of_that(*, undone: bool):
+    rollback = {"action": "rollback", "chart_digest": "", "chart_id": ""}
+    undoing = change(2, undo_revision=3, restore_revision=1, text="timed out")
+    restoring = undoing if undone else change(3, text="Rollback to 1", **rollback)
+    changes = [change(5, text="Rollback to 4", **rollback), change(4, text="Rollback to 3", **rollback)]
+    changes += [restoring, change(1)]
+
+    assert find_chart_digest(stored(5, "Rollback to 4"), changes) == "digest-1"
+    unclear = [change(4, text="Rollback to 5", **rollback), change(5, text="Rollback to 4", **rollback)]
+    assert not find_chart_digest(stored(5, "Rollback to 4"), unclear)
+
+
 def test_of_an_uninstalled_release_it_is_told_who_uninstalled_it_and_when():
     late = NOW + timedelta(minutes=1)
     gone = replace(stored(2, "Uninstallation complete"), status="uninstalled", origin_operation_id="operation-2")
