@@ -81,7 +81,7 @@ def test_what_cannot_be_done_while_an_operation_is_under_way_is_not_offered(
         f"{person.home}/operations/{operation_id}/cancel", form=fields, headers={"Sec-Fetch-Site": "same-origin"}
     )
     assert answer.status == 409
-    assert re.search(r"is cancelled since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC:", answer.text())
+    assert re.search(r"has ended at \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ: ", answer.text())
 
 
 @pytest.mark.parametrize("write", ["rollback", "uninstall"])

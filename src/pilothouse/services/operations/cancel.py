@@ -89,7 +89,9 @@ class Cancellations:
             raise NotFound(f"operation {operation_id!r} does not exist in this project")
         if row.state != OperationState.CANCELLING:
             at = f" at {row.finished_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if row.finished_at else ""
-            raise AlreadyEnded(f"operation {operation_id} has ended{at}, {row.state}: {row.status_description}")
+            told = row.status_description
+            how = "" if told.startswith(row.state) else f", {row.state}"
+            raise AlreadyEnded(f"operation {operation_id} has ended{at}{how}: {told}")
         if row.keep_resources != keep:
             way = "with keep" if row.keep_resources else "without keep"
             raise AlreadyEnded(f"operation {operation_id} is already being cancelled, {way}; that cannot be changed")
