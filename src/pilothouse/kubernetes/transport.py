@@ -313,23 +313,24 @@ class Transport:
             self._resolved_at = now
         return self._addresses
 
-    async def _read(self, response: aiohttp.ClientResponse, *, largest: int) -> bytearray:
+    async def _read(self, response: aiohttp.ClientResponse, *, largest: int) -> bytes:
+        """Return the whole answer; its pieces are kept as they came, as a text that grows is moved again and again."""
         if response.headers.get("content-encoding", "identity") != "identity":
             raise ClusterUnavailable(f"{self.server} compresses answers although it was asked not to")
-        text, values = bytearray(), 0
+        pieces: list[bytes] = []
+        size = values = 0
         reading = Reading(self._room, self.server)
         try:
             async for piece in response.content.iter_any():
                 reading.spend(len(piece))
                 values += count_values(piece)
-                self._check(len(text) + len(piece), values, largest=largest)
-                text += piece
-        except BaseException:
-            text.clear()  # the traceback keeps this frame for as long as somebody keeps the error
-            raise
+                size += len(piece)
+                self._check(size, values, largest=largest)
+                pieces.append(piece)
+            return b"".join(pieces)
         finally:
+            pieces.clear()  # the traceback keeps this frame for as long as somebody keeps the error
             reading.close()
-        return text
 
     def _check(self, size: int, values: int, *, largest: int) -> None:
         if size > largest:
@@ -337,7 +338,7 @@ class Transport:
         if values > MOST_VALUES:
             raise AnswerTooLarge(f"{self.server} sent more than {MOST_VALUES} values in one answer, the limit")
 
-    def _judge(self, response: aiohttp.ClientResponse, text: bytearray) -> Answer:
+    def _judge(self, response: aiohttp.ClientResponse, text: bytes) -> Answer:
         status = response.status
         try:
             body = orjson.loads(text)
