@@ -693,20 +693,12 @@ release_revisions = Table(
     _text("origin_operation_id", "the operation that wrote it, if it installed or upgraded"),
     _flag("exposed", "may be the newest although superseded: what came after it was deleted"),
     _index(
-        "ix_release_revisions_shown",
-        "cluster_id",
-        "namespace",
-        "name",
-        "revision",
+        *("ix_release_revisions_shown", "cluster_id", "namespace", "name", "revision"),
         where="gone_at IS NULL AND problem = ''",
     ),
     # Each release's newest revision is among these, and hardly another one.
     _index(
-        "ix_release_revisions_newest",
-        "cluster_id",
-        "namespace",
-        "name",
-        text("revision DESC"),
+        *("ix_release_revisions_newest", "cluster_id", "namespace", "name", text("revision DESC")),
         where="gone_at IS NULL AND problem = '' AND (status <> 'superseded' OR exposed)",
     ),
     _index("ix_release_revisions_problem", "cluster_id", where="gone_at IS NULL AND problem <> ''"),
@@ -829,9 +821,7 @@ audit = Table(
     _index("ix_audit_failed", "id", where="outcome = 'failed'"),
     # The names of clusters that are not there any more.
     _index(
-        "ix_audit_about_clusters",
-        "domain_id",
-        "target_name",
+        *("ix_audit_about_clusters", "domain_id", "target_name"),
         where="action IN ('cce:cluster:create', 'cce:cluster:delete')",
     ),
 )
