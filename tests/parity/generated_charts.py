@@ -4,13 +4,14 @@ A chart comes in two versions, so that an upgrade has something to add, change a
 deterministic: random values, dates and looks at the cluster would differ between two installs by design.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 from hypothesis import strategies as st
 
-from tests.support.charts import build_chart
+from tests.support.charts import build_chart, pack_archive, read_archive
 
 _NAMES = st.sampled_from(["a", "b", "c", "d"])
 _SCALARS = (
@@ -166,25 +167,75 @@ def _things(draw: st.DrawFn) -> dict[str, Thing]:
 
 @dataclass(frozen=True)
 class Generated:
-    """A chart in two versions, and the values of each step."""
+    """A chart in two versions, the values of each step, and whether the chart brings a CRD in ``crds/``."""
 
     first: bytes
     second: bytes
     install_values: dict[str, Any]
     upgrade_values: dict[str, Any]
+    brings_crd: bool
 
 
-def crd(group: str) -> str:
-    """Return the definition of the kind ``Thing``."""
+#: What archives of real projects have, and what Helm makes of it is seen only in a release.
+ODDITIES = ("CRLF", "no last newline", "deep folders", "files of a Mac", ".helmignore", "byte order mark", "long paths")
+
+
+def made_odd(archive: bytes, oddities: frozenset[str]) -> bytes:
+    """Return the chart packed as some editor, system or packer leaves it."""
+    entries = read_archive(archive)
+    root = next(iter(entries)).partition("/")[0]
+    if "CRLF" in oddities:
+        entries = _written(entries, lambda text: text.replace(b"\n", b"\r\n"))
+    if "no last newline" in oddities:
+        entries = _written(entries, lambda text: text.rstrip(b"\n"))
+    if "byte order mark" in oddities:
+        entries[f"{root}/values.yaml"] = b"\xef\xbb\xbf" + entries[f"{root}/values.yaml"]
+    if "deep folders" in oddities:
+        entries[f"{root}/templates/one/two/three/deep.yaml"] = _PLAIN.format(name="deep").encode()
+        entries[f"{root}/files/one/two/three/note.txt"] = b"deep"
+    if "files of a Mac" in oddities:
+        entries = {**entries, f"{root}/._Chart.yaml": _OF_A_MAC, f"{root}/files/._note.txt": _OF_A_MAC}
+    if ".helmignore" in oddities:
+        entries[f"{root}/.helmignore"] = b"# of a folder, not of an archive\nfiles/\n*.txt\n!keep.txt\n"
+    if "long paths" in oddities:
+        entries[f"{root}/templates/{'x' * 120}/{'y' * 90}.yaml"] = _PLAIN.format(name="long").encode()
+    return pack_archive(entries)
+
+
+def _written(entries: Mapping[str, bytes], write: Callable[[bytes], bytes]) -> dict[str, bytes]:
+    """Return the chart with the texts of its templates and values as written."""
+    texts = (".yaml", ".txt", ".tpl")
+    return {path: write(content) if path.endswith(texts) else content for path, content in entries.items()}
+
+
+_OF_A_MAC = b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        " + bytes(range(200))
+_PLAIN = """\
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: "{{{{ .Release.Name }}}}-{name}"}}
+data: {{path: {{{{ .Template.Name | quote }}}}, note: {{{{ .Files.Get "files/one/two/three/note.txt" | quote }}}}}}
+"""
+#: An object of the kind that the chart itself defines in ``crds/``.
+_GADGET = """\
+apiVersion: {group}/v1
+kind: Gadget
+metadata: {{name: "{{{{ .Release.Name }}}}-gadget"}}
+spec: {{values: {{{{ .Values.own | default dict | toJson }}}}}}
+"""
+
+
+def crd(group: str, kind: str = "Thing") -> str:
+    """Return the definition of a kind."""
+    plural = f"{kind.lower()}s"
     return yaml.safe_dump(
         {
             "apiVersion": "apiextensions.k8s.io/v1",
             "kind": "CustomResourceDefinition",
-            "metadata": {"name": f"things.{group}"},
+            "metadata": {"name": f"{plural}.{group}"},
             "spec": {
                 "group": group,
                 "scope": "Namespaced",
-                "names": {"kind": "Thing", "plural": "things", "singular": "thing", "listKind": "ThingList"},
+                "names": {"kind": kind, "plural": plural, "singular": kind.lower(), "listKind": f"{kind}List"},
                 "versions": [
                     {
                         "name": "v1",
@@ -203,6 +254,7 @@ def generated_charts(draw: st.DrawFn, *, group: str) -> Generated:
     """Two versions of a chart whose custom resources, if it has any, are of ``group``, which is there."""
     subcharts = draw(st.lists(st.sampled_from(["one", "two"]), max_size=2, unique=True))
     conditions = {name: draw(st.booleans()) for name in subcharts}
+    brings_crd = draw(st.booleans())
 
     def version(number: str) -> bytes:
         unpacked = [
@@ -217,12 +269,13 @@ def generated_charts(draw: st.DrawFn, *, group: str) -> Generated:
         dependencies = [
             {"name": name, "version": "0.1.0", "repository": "", "condition": f"{name}.enabled"} for name in subcharts
         ]
-        return build_chart(
+        archive = build_chart(
             "parity",
             number,
             app_version=draw(st.sampled_from(["1.0", "v2", ""])),
             templates={
                 **{path: thing.template() for path, thing in draw(_things()).items()},
+                **({"gadget.yaml": _GADGET.format(group=group)} if brings_crd else {}),
                 "NOTES.txt": "{{ .Release.Name }} {{ .Values.own | toJson }}\n",
             },
             values={
@@ -231,10 +284,11 @@ def generated_charts(draw: st.DrawFn, *, group: str) -> Generated:
                 "custom": group,
                 **{name: {"enabled": conditions[name]} for name in subcharts},
             },
-            files={"files/note.txt": "a note\n"},
+            files={"files/note.txt": "a note\n"} | ({"crds/gadget.yaml": crd(group, "Gadget")} if brings_crd else {}),
             unpacked_subcharts=unpacked,
             metadata={"dependencies": dependencies} if dependencies else {},
         )
+        return made_odd(archive, draw(st.frozensets(st.sampled_from(ODDITIES), max_size=3)))
 
     def values() -> dict[str, Any]:
         found = {name: draw(VALUES) for name in draw(st.sets(st.sampled_from(["own", "global", "extra"])))}
@@ -243,4 +297,4 @@ def generated_charts(draw: st.DrawFn, *, group: str) -> Generated:
                 found[name] = {"enabled": draw(st.booleans()), "own": draw(VALUES)}
         return found
 
-    return Generated(version("1.0.0"), version("2.0.0"), values(), values())
+    return Generated(version("1.0.0"), version("2.0.0"), values(), values(), brings_crd)

@@ -19,6 +19,8 @@ _PATHS = (
     "apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/roles",
     "apis/{group}/v1/namespaces/{namespace}/things",
 )
+#: Of a kind that charts define themselves: served from the first of them on that does.
+_GADGETS = "apis/{group}/v1/namespaces/{namespace}/gadgets"
 _RELEASES = "api/v1/namespaces/{namespace}/secrets?labelSelector=owner%3Dhelm%2Cname%3D{name}"
 #: What the cluster or the moment decides.
 _OF_THE_CLUSTER = (
@@ -41,10 +43,10 @@ class Namespace:
         self.name = name
         self._group = group
 
-    def objects(self) -> dict[str, Any]:
-        """Return the live objects by kind and name, but for Helm's own records."""
+    def objects(self, *, gadgets: bool = False) -> dict[str, Any]:
+        """Return the live objects by kind and name, but for Helm's own records; of ``gadgets`` if they are served."""
         found = {}
-        for path in _PATHS:
+        for path in [*_PATHS, *([_GADGETS] if gadgets else [])]:
             listed = self._get(path.format(namespace=self.name, group=self._group))
             for item in listed["items"]:
                 name = item["metadata"]["name"]

@@ -13,7 +13,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
@@ -24,7 +23,7 @@ from hypothesis import strategies as st
 from tests.parity.generated_charts import Generated, crd, generated_charts
 from tests.parity.state import Namespace, differences
 from tests.support.releases import HelmCommand, OneRelease
-from tests.support.servers import RunningServer
+from tests.support.servers import RunningServer, wait_for
 
 EXAMPLES = int(os.environ.get("PILOTHOUSE_TEST_CHARTS") or 30)
 GROUP = f"parity-{uuid.uuid4().hex[:8]}.example.org"
@@ -39,6 +38,7 @@ class Both:
     theirs: Namespace
     helm: HelmCommand
     folder: Path
+    gadgets: bool
 
     def by_helm(self, *arguments: str) -> bool:
         """Whether helm says that it succeeded."""
@@ -64,7 +64,8 @@ class Both:
         name = self.api.name
         stored = differences(self.ours.revisions(name), self.theirs.revisions(name))
         assert not stored, f"stored releases after {step}"
-        objects = differences(self.ours.objects(), self.theirs.objects())
+        ours, theirs = (one.objects(gadgets=self.gadgets) for one in (self.ours, self.theirs))
+        objects = differences(ours, theirs)
         assert not objects, f"objects after {step}"
 
 
@@ -84,6 +85,14 @@ def administrator(kubeconfig: str) -> Iterator[httpx2.Client]:
         http.delete(f"{definitions}/things.{GROUP}").raise_for_status()
 
 
+def forget_gadgets(http: httpx2.Client) -> None:
+    """Remove what a chart has defined, so that the next one defines it, by the API or by helm; uninstalls keep it."""
+    path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/gadgets.{GROUP}"
+    http.delete(path).raise_for_status()
+    assert wait_for(lambda: http.get(path).status_code == 404)
+    assert wait_for(lambda: http.get(f"/apis/{GROUP}/v1/gadgets").status_code == 404)
+
+
 def upload(server: RunningServer, archive: bytes) -> str:
     answer = server.upload(archive, parameters='{"override": true, "skip_lint": true}')
     assert answer.status_code == 201, answer.text
@@ -95,6 +104,7 @@ def namespaces(make_namespace: Callable[[], str]) -> tuple[str, str]:
     return make_namespace(), make_namespace()
 
 
+@pytest.mark.timeout(900)  # thirty charts, each of them eight times through a cluster that others use, too
 def test_the_api_and_helm_do_the_same_with_any_chart(
     server: RunningServer,
     namespaces: tuple[str, str],
@@ -112,10 +122,10 @@ def test_the_api_and_helm_do_the_same_with_any_chart(
         print_blob=True,
         suppress_health_check=list(HealthCheck),
     )
-    @given(generated_charts(group=GROUP), st.booleans(), st.sampled_from([(), ("reset_values",), ("replace",)]))
-    def same(chart: Generated, api_first: bool, flags: tuple[str, ...]) -> None:  # noqa: FBT001
+    @given(generated_charts(group=GROUP), st.booleans(), options())
+    def same(chart: Generated, api_first: bool, chosen: Options) -> None:  # noqa: FBT001
         name = f"p-{uuid.uuid4().hex[:8]}"
-        both = Both(OneRelease(server, ours.name, name, helm_cli), ours, theirs, helm_cli, tmp_path)
+        both = Both(OneRelease(server, ours.name, name, helm_cli), ours, theirs, helm_cli, tmp_path, chart.brings_crd)
         for version, archive, values in (
             ("first", chart.first, chart.install_values),
             ("second", chart.second, chart.upgrade_values),
@@ -123,12 +133,19 @@ def test_the_api_and_helm_do_the_same_with_any_chart(
             (tmp_path / f"{version}.tgz").write_bytes(archive)
             (tmp_path / f"{version}.yaml").write_text(json.dumps(values))
         first, second = upload(server, chart.first), upload(server, chart.second)
-        hooks: dict[str, Any] = {"include_hooks": True}
+        hooks = {step: {"include_hooks": step not in chosen.without_hooks} for step in ("upgrade", "rollback")}
+        no_hooks = {step: ["--no-hooks"] if step in chosen.without_hooks else [] for step in STEPS}
         steps: list[tuple[str, Callable[[], bool], Callable[[], bool]]] = [
             (
                 "install",
-                lambda: both.by_api(both.api.create(first, values=chart.install_values)),
-                lambda: both.by_helm("install"),
+                lambda: both.by_api(
+                    both.api.create(
+                        first,
+                        values=chart.install_values,
+                        parameters={"no_hooks": "install" in chosen.without_hooks},
+                    )
+                ),
+                lambda: both.by_helm("install", *no_hooks["install"]),
             ),
             (
                 "upgrade",
@@ -136,15 +153,15 @@ def test_the_api_and_helm_do_the_same_with_any_chart(
                     both.api.update(
                         chart_id=second,
                         values=chart.upgrade_values,
-                        parameters={**hooks, **dict.fromkeys(flags, True)},
+                        parameters={**hooks["upgrade"], **dict.fromkeys(chosen.flags, True)},
                     )
                 ),
-                lambda: both.by_helm("upgrade", *HELM_FLAGS[flags]),
+                lambda: both.by_helm("upgrade", *HELM_FLAGS[chosen.flags], *no_hooks["upgrade"]),
             ),
             (
                 "rollback",
-                lambda: both.by_api(both.api.rollback(1, **hooks)),
-                lambda: both.by_helm("rollback"),
+                lambda: both.by_api(both.api.rollback(1, **hooks["rollback"])),
+                lambda: both.by_helm("rollback", *no_hooks["rollback"]),
             ),
         ]
         for step, by_api, by_helm in steps:
@@ -155,8 +172,29 @@ def test_the_api_and_helm_do_the_same_with_any_chart(
         both.api.gone()
         assert both.by_helm("uninstall")
         both.compare("uninstall")
+        if chart.brings_crd:
+            forget_gadgets(administrator)
 
     same()
+
+
+STEPS = ("install", "upgrade", "rollback")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is chosen besides chart and values: flags of the upgrade, and the steps that run no hooks."""
+
+    flags: tuple[str, ...]
+    without_hooks: frozenset[str]
+
+
+def options() -> st.SearchStrategy[Options]:
+    return st.builds(
+        Options,
+        st.sampled_from(list(HELM_FLAGS)),
+        st.frozensets(st.sampled_from(STEPS), max_size=2),
+    )
 
 
 HELM_FLAGS: dict[tuple[str, ...], tuple[str, ...]] = {
