@@ -425,8 +425,8 @@ def test_a_provenance_is_added_to_an_archive_that_was_stored_without_one(
     assert (new.status_code, new.headers["x-pilothouse-provenance-unread"]) == (201, "true")
     (tmp_path / "mine-1.0.0.tgz").write_bytes(config_map_chart("mine", "1.0.0"))
     (tmp_path / "mine-1.0.0.tgz.prov").write_text(provenance)
-    for words in (("plan", "mine", "./mine-1.0.0.tgz", "-n", namespace), ("chart", "upload", file, "--override")):
-        done = run(*words)
+    for command in (("plan", "mine", "./mine-1.0.0.tgz", "-n", namespace), ("chart", "upload", file, "--override")):
+        done = run(*command)
         assert (done.returncode, done.stderr.count(unread)) == (0, 1), done
     before = project.send("GET", f"/v2/charts/{before['id']}").json()
     trust(project, verified_only=True, keys=SIGNER.public)
