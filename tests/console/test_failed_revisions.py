@@ -139,3 +139,38 @@ def test_without_scripts_the_list_counts_and_nothing_is_rolled_back_to_that_was_
         expect(page.get_by_role("heading", level=1)).to_contain_text("Roll back shop")
         assert third.settled()["status"] == "DEPLOYED"
         assert third.history()[-1]["description"] == "Rollback to 2"
+
+
+def test_what_a_failed_install_never_created_is_no_drift(
+    person: Visit, server: RunningServer, namespace: str, helm_cli: HelmCommand
+):
+    wrong = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: wrong}\ndata: {text: [1]}\n"
+    chart = build_chart("never", templates={"wrong.yaml": wrong})
+    made = server.upload(chart, parameters='{"override": true, "skip_lint": true}').json()
+    one = OneRelease(server, namespace, "never", helm_cli)
+    assert one.create(made["id"], values={}).status_code == 201
+    assert one.settled()["status"] == "FAILED"
+    page, told = person.page, "Revision 1 failed: 1 of its objects is not there. It was never created"
+    page.goto(f"{person.home}/releases/bulk/drift?release=test/{namespace}/never")
+    expect(page.locator("tbody tr")).to_contain_text("Never created")
+    expect(page.locator("tbody tr")).to_contain_text(told)
+    expect(page.get_by_role("heading", level=1)).to_contain_text("0 of 1")
+    person.open_release(namespace, "never", "/diff?to=live")
+    expect(page.locator("main")).to_contain_text(told)
+    expect(page.get_by_text("Its objects were changed by something other than Helm")).to_have_count(0)
+    expect(page.locator(".drift")).to_contain_text("Nothing was changed by others")
+    page.goto(f"{person.home}/releases?namespace={namespace}&drifted=yes")
+    expect(page.locator("tbody tr")).to_have_count(0)
+
+
+def test_pods_that_are_unwell_after_a_change_without_waiting_are_told_on_the_first_page(
+    person: Visit, server: RunningServer, namespace: str, helm_cli: HelmCommand, half: dict[str, str]
+):
+    one = OneRelease(server, namespace, "green", helm_cli)
+    assert one.create(half["1.1.0"], values={}).status_code == 201
+    assert one.settled()["status"] == "DEPLOYED"
+    person.open_release(namespace, "green")
+    card = person.page.locator("section.card", has=person.page.get_by_role("heading", name="Live objects"))
+    expect(card).to_contain_text(re.compile(r"(Progressing|Degraded)\s*Deployment\s*green-web"))
+    card.get_by_role("link", name="See what is wrong with them").click()
+    expect(person.page.locator("#tree")).to_contain_text("Pod")

@@ -48,3 +48,23 @@ def test_what_is_at_work_under_another_name_is_told_and_cannot_be_unlocked(
         found = server.send("GET", "/api/v1/clusters").json()
         (second,) = (one["id"] for one in found if one["name"] == "second-name")
         assert server.send("DELETE", f"/api/v1/clusters/{second}").status_code == 204
+
+
+def test_the_cause_of_a_failure_is_found_under_the_other_name(
+    person: Visit, server: RunningServer, namespace: str, start_stuck: Callable[..., str], kubeconfig: str
+):
+    body = {"name": "other-name", "kubeconfig": kubeconfig}
+    made = server.send("POST", "/api/v1/clusters", json_body=body).json()
+    try:
+        server.wait_until_listed(made["id"])
+        operation_id = start_stuck("fails", seconds=2)
+        assert server.wait_until_final(namespace, "fails")["status"] == "FAILED"
+        page = person.page
+        at = f"{person.home}/releases/other-name/{namespace}/fails"
+        wait_for(lambda: "Failed" in page.request.get(at).text())
+        page.goto(at)
+        expect(page.locator(".feed li")).to_contain_text("ordered under another name of this cluster")
+        page.get_by_role("link", name="See why").click()
+        expect(page).to_have_url(re.compile(f"{person.home}/operations/{operation_id}$"))
+    finally:
+        assert server.send("DELETE", f"/api/v1/clusters/{made['id']}").status_code == 204

@@ -11,6 +11,9 @@ from sqlalchemy import update
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.errors import AtWorkElsewhere
 from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.identity.standing import Standing
+from pilothouse.services.operations.notifications import Notifications
+from pilothouse.services.operations.read import Operations
 from pilothouse.services.releases.elsewhere import AtWork, refuse_unlock_elsewhere, show_elsewhere
 from pilothouse.store import clusters, operations, tables
 from pilothouse.store.clusters import ClusterRow
@@ -195,3 +198,25 @@ async def test_what_has_ended_is_told_for_some_time_and_stands_in_nobodys_way(ow
 
     assert await shown(own_database, caller, two) == AtWork(ended.id, "install", "cancelled", "one")
     await refuse(own_database, caller, two)
+
+
+async def test_the_operations_of_a_release_are_those_of_all_its_registrations_in_the_project_alone(
+    own_database: Database, caller: Caller, keys: MasterKeys
+):
+    reads = Operations(own_database, Notifications(own_database), Standing(own_database, again_seconds=5))
+    other = (await add_project(own_database, keys))[0]
+    one, two = [await register(own_database, caller, name) for name in ("one", "two")]
+    far = await register(own_database, caller, "far", server="https://far.example.com")
+    theirs = await register(own_database, other, "theirs")
+    known = []
+    for who, cluster in ((caller, one), (caller, two), (caller, far), (other, theirs)):
+        known.append(await queue(own_database, who, cluster))
+        await end(own_database, known[-1])
+
+    async def listed(who: Caller, cluster: ClusterRow) -> list[str]:
+        place = {"cluster_id": cluster.id, "namespace": RELEASE["namespace"], "release_name": RELEASE["name"]}
+        return [row.id for row in await reads.list_of_release(who, **place, limit=9)]
+
+    assert await listed(caller, one) == await listed(caller, two) == [known[1].id, known[0].id]
+    assert await listed(other, theirs) == [known[3].id]
+    assert await listed(other, one) == [known[3].id]

@@ -63,7 +63,13 @@ async def show_diff(request: Request) -> Response:
 async def _compare_live(request: Request) -> dict[str, Any]:
     revision = revision_of(request, "from")
     found = await look(request, partial(service_of(request, ReleaseDrifts).read, revision=revision), part="drift")
-    return {"from_revision": found.revision, "to_revision": None, "summary": found.summary, **vars(found)}
+    return {
+        "from_revision": found.revision,
+        "to_revision": None,
+        "summary": found.summary,
+        "missing": found.missing,
+        **vars(found),
+    }
 
 
 async def _compare_texts(

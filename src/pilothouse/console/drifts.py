@@ -37,6 +37,7 @@ _GET: Final = "cce:release:get"
 class Look:
     """What was found at a release; ``counts``: objects by change. ``problem``: why it was not looked at.
 
+    ``missing``: how many of those that were removed are of a failed revision, which may never have created them.
     ``problems``: what of it was not looked at. ``late``: there was no time left for it.
     """
 
@@ -46,19 +47,22 @@ class Look:
     problems: tuple[str, ...] = ()
     problem: str = ""
     late: bool = False
+    missing: int = 0
 
     @property
     def state(self) -> str:
         """Return the word for what was found, as ``words.drift`` takes it."""
         if self.counts is None:
             return "unlooked"
-        if any(self.counts[change] for change in ("added", "changed", "removed")):
+        if sum(self.counts[change] for change in ("added", "changed", "removed")) > self.missing:
             return "drifted"
+        if self.missing:
+            return "uncreated"
         return "partly" if self.counts["unknown"] or self.problems else "none"
 
 
 #: What is shown first.
-_ORDER: Final = ("drifted", "unlooked", "partly", "none")
+_ORDER: Final = ("drifted", "unlooked", "uncreated", "partly", "none")
 
 
 async def look(request: Request) -> Response:
@@ -108,7 +112,7 @@ async def _look(request: Request, place: ReleaseRef) -> Look:
         return Look(named, problem=gettext("it is uninstalled: there is nothing to compare"))
     drift = await service_of(request, ReleaseDrifts).read(caller, replace(place, cluster=release.cluster_id))
     await service_of(request, Standing).require(caller, _GET)
-    return Look(named, drift.revision, drift.summary, tuple(drift.problems))
+    return Look(named, drift.revision, drift.summary, tuple(drift.problems), missing=drift.missing)
 
 
 ROUTES: Final = [Route("/releases/bulk/drift", look, methods=["GET"])]

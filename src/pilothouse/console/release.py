@@ -187,16 +187,13 @@ async def show_release(request: Request) -> Response:
     rows = []
     if caller.may("cce:operation:list"):
         release = detail.release
-        found = await service_of(request, Operations).list_operations(
+        rows = await service_of(request, Operations).list_of_release(
             caller,
             cluster_id=release.cluster_id,
             namespace=release.namespace,
             release_name=release.name,
-            state=None,
-            before=None,
             limit=_OPERATIONS,
         )
-        rows = found.operations
     failed = rows[0] if rows and rows[0].state == OperationState.FAILED else None
     running = next((row for row in rows if row.state in LIVING_STATES), None)
     sees = caller.may("cce:cluster:get")
@@ -312,6 +309,21 @@ async def show_resources(request: Request) -> Response:
     return await show_page(request, template, tab="resources", refused=refused, found=found, moving=moving)
 
 
+async def show_health(request: Request) -> Response:
+    """Show the health of the live objects, for a part of a page; no text of theirs, which may quote values."""
+    found, problem = None, ""
+    try:
+        caller = caller_of(request)
+        place = await service_of(request, ReleaseDetails).locate(caller, place_of(request))
+        found = await service_of(request, ReleaseTrees).read(caller, place)
+        await service_of(request, Standing).require(caller, "cce:release:get")
+    except (NotAuthenticated, Forbidden):
+        raise
+    except PilothouseError as error:
+        problem = refusal(request, error).text
+    return await page(request, "release_health.html", found=found, problem=problem, at=_place_path(request))
+
+
 async def show_history(request: Request) -> Response:
     """List the revisions that Helm keeps, with who wrote each, and why."""
     items = await look(request, service_of(request, ReleaseDetails).show_history, part="history")
@@ -323,6 +335,7 @@ ROUTES: Final = [
     Route(PREFIX, show_release, methods=["GET"]),
     Route(f"{PREFIX}/live", _follow(show_release, ""), methods=["GET"]),
     Route(f"{PREFIX}{_HEAD}/live", _follow(None, _HEAD), methods=["GET"]),
+    Route(f"{PREFIX}/health/live", show_health, methods=["GET"]),
     Route(f"{PREFIX}/resources", show_resources, methods=["GET"]),
     Route(f"{PREFIX}/resources/live", show_resources, methods=["GET"]),
     Route(f"{PREFIX}/values", show_values, methods=["GET"]),

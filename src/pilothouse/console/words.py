@@ -271,6 +271,7 @@ _GO_VALUE: Final = re.compile(r"&value\.valueUnstructured\{Value:([^{}]*)\}")
 _DRIFTS: Final[dict[str, Word]] = {
     "drifted": Word("Drifted", "busy", "alert"),
     "unlooked": Word("Not looked at", "bad", "ban"),
+    "uncreated": Word("Never created", "bad", "ban"),
     "partly": Word("Not all compared", "idle", "help"),
     "none": Word("No drift", "ok", "check"),
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pilothouse.errors import NotFound
+from pilothouse.kubernetes.kubeconfig import api_server
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import Standing
 from pilothouse.services.operations.notifications import Notifications
@@ -18,6 +19,7 @@ from pilothouse.store.database import Database, Transaction
 from pilothouse.store.evidence import EvidenceRow
 from pilothouse.store.operation_events import EventRow
 from pilothouse.store.operations import OperationRow
+from pilothouse.store.registrations import list_registrations
 
 _PAGE = 500
 #: How long a follower hears nothing before it is shown that the connection lives.
@@ -75,6 +77,33 @@ class Operations:
         last = rows[limit - 1] if len(rows) > limit else None
         seen = [row for row in rows[:limit] if caller.at(row.cluster_id, row.namespace).may("cce:operation:list")]
         return OperationPage(seen, (last.created_at, last.id) if last is not None else None)
+
+    async def list_of_release(
+        self, caller: Caller, *, cluster_id: str, namespace: str, release_name: str, limit: int
+    ) -> list[OperationRow]:
+        """Return the release's operations that the caller may see, newest first.
+
+        Those through other registrations of its cluster in the caller's project are among them.
+        """
+        caller.require_somewhere("cce:operation:list")
+        async with self._database.autocommit() as connection:
+            others = await list_registrations(
+                connection, cluster_id, address_of=api_server, project_id=caller.project_id
+            )
+        seen = [one.id for one in others if caller.at(one.id, namespace).may("cce:release:get")]
+        found: list[OperationRow] = []
+        for each in (cluster_id, *seen):
+            page = await self.list_operations(
+                caller,
+                cluster_id=each,
+                namespace=namespace,
+                release_name=release_name,
+                state=None,
+                before=None,
+                limit=limit,
+            )
+            found += page.operations
+        return sorted(found, key=lambda row: (row.created_at, row.id), reverse=True)[:limit]
 
     async def count_before(self, caller: Caller, rows: Sequence[OperationRow]) -> dict[str, int]:
         """Return how many operations, of whatever project, come before each of these that waits for its turn."""

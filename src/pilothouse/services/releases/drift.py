@@ -59,11 +59,15 @@ _BY_HELM: Final = "app.kubernetes.io/managed-by=Helm"
 
 @dataclass(frozen=True)
 class Drift:
-    """The objects of a revision and the live ones, compared; ``problems``: what was not looked at, and why."""
+    """The objects of a revision and the live ones, compared; ``problems``: what was not looked at, and why.
+
+    ``failed``: the revision failed, so that an object that is not there may never have been created, which is no drift.
+    """
 
     revision: int
     objects: list[ObjectDifference] = field(repr=False)
     problems: list[str]
+    failed: bool = False
 
     @property
     def summary(self) -> dict[str, int]:
@@ -74,7 +78,13 @@ class Drift:
     @property
     def is_drifted(self) -> bool:
         """True if the cluster has anything that the revision does not say."""
-        return any(difference.change in {"added", "changed", "removed"} for difference in self.objects)
+        counted = self.summary
+        return counted["added"] + counted["changed"] + counted["removed"] > self.missing
+
+    @property
+    def missing(self) -> int:
+        """Return how many objects of a failed revision are not there."""
+        return self.summary["removed"] if self.failed else 0
 
     @property
     def blind(self) -> str:
@@ -119,7 +129,7 @@ async def find_drift(
         text = f"objects beside the manifest: {error}"
         problems.append(masks.apply(text) if masks is not None else text)
     added = [_difference(obj, "added") for obj in extra if not ObjectRules(rules, obj).ignore_all]
-    return Drift(stored.revision, [*found, *added], problems)
+    return Drift(stored.revision, [*found, *added], problems, failed=stored.status == ReleaseStatus.FAILED)
 
 
 async def keep_look(tx: Transaction, cluster_id: str, found: Drift, *, namespace: str, name: str) -> None:
@@ -127,9 +137,9 @@ async def keep_look(tx: Transaction, cluster_id: str, found: Drift, *, namespace
     if found.blind:
         await store.record_problem(tx, cluster_id, namespace=namespace, name=name, problem=found.blind)
         return
-    await store.record_look(
-        tx, cluster_id, namespace=namespace, name=name, revision=found.revision, found=found.summary
-    )
+    counts = found.summary
+    counts["removed"] -= found.missing
+    await store.record_look(tx, cluster_id, namespace=namespace, name=name, revision=found.revision, found=counts)
 
 
 def deployed_or_newest(revisions: Sequence[StoredRelease]) -> StoredRelease:
