@@ -108,6 +108,11 @@ def test_the_audit_shows_changes_with_place_and_end_and_reads_when_asked(
     expect(page.locator("tbody tr")).to_have_count(1)
     expect(page.locator("tbody tr")).to_contain_text("Failed")
     expect(page.locator("tbody tr td[data-label=Where]")).to_contain_text(f"test {namespace}", use_inner_text=True)
+    for outcome, count in (("Done", 0), ("Succeeded", 0), ("Failed", 1)):
+        page.get_by_label("Outcome").select_option(label=outcome)
+        page.get_by_role("button", name="Search").click()
+        expect(page.locator("tbody tr")).to_have_count(count)
+    page.get_by_label("Outcome").select_option(label="Any outcome")
     page.get_by_label("Reads, too").check()
     page.get_by_role("button", name="Search").click()
     expect(page.locator("tbody")).to_contain_text("pilothouse:values:read")

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from pilothouse.console import words
 from pilothouse.console.rendering import HEADERS, page
 from pilothouse.console.requests import caller_of, here, not_a_day, not_one_of
 from pilothouse.http.audit import LINES, lines_of, note_read, read_place, write_place
@@ -15,11 +16,14 @@ from pilothouse.http.requests import service_of
 from pilothouse.services.admin.audit import READS, Audit
 from pilothouse.services.admin.audit_export import AuditExport
 from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.states import OperationState
 from pilothouse.store.audit import AuditFilter, AuditPlace, AuditRow, Outcome
 
 _PAGE: Final = 50
 #: A release has a namespace and a name below its cluster.
 _OF_RELEASE: Final = 2
+#: What the rows say: the state of the operation that was ordered, else the outcome.
+_SHOWN: Final = tuple(dict.fromkeys([*map(str, Outcome), *map(str, OperationState)]))
 _FIELDS: Final = ("user", "action", "target", "outcome", "from", "to", "reads")
 
 
@@ -38,7 +42,7 @@ async def list_rows(request: Request) -> Response:
         states=context.states,
         places={row.id: _place(row, context.clusters) for row in found.rows},
         given=given,
-        outcomes=list(Outcome),
+        outcomes={one: words.outcome(one) if one in set(Outcome) else words.state(one) for one in _SHOWN},
         is_first=after is None,
     )
 
@@ -57,15 +61,16 @@ async def export(request: Request) -> Response:
 
 def _given(request: Request) -> dict[str, str]:
     given = {name: request.query_params.get(name, "").strip() for name in _FIELDS}
-    if given["outcome"] and given["outcome"] not in set(Outcome):
-        raise not_one_of("outcome", given["outcome"], Outcome)
+    if given["outcome"] and given["outcome"] not in _SHOWN:
+        raise not_one_of("outcome", given["outcome"], _SHOWN)
     return given
 
 
 def _filters(given: dict[str, str]) -> AuditFilter:
-    filters: dict[str, Any] = {name: given[name] or None for name in ("user", "action", "target", "outcome")}
+    filters: dict[str, Any] = {name: given[name] or None for name in ("user", "action", "target")}
     # who names an action is shown it, whatever it is
     without = () if given["reads"] or given["action"] else READS
+    filters["shown"] = given["outcome"] or None
     return AuditFilter(**filters, since=_day(given, "from"), until=_day(given, "to", after=1), without=without)
 
 

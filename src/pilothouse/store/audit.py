@@ -11,7 +11,19 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
-from sqlalchemy import ColumnElement, Interval, bindparam, func, insert, literal_column, not_, or_, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Interval,
+    and_,
+    bindparam,
+    func,
+    insert,
+    literal_column,
+    not_,
+    or_,
+    select,
+    tuple_,
+)
 
 from pilothouse.store.database import Transaction
 from pilothouse.store.tables import audit, clusters, operations, projects
@@ -110,7 +122,8 @@ class AuditFilter:
     """Filter for rows; ``user``, ``project``, ``target`` are ids or names, and ``action`` may end in an asterisk.
 
     ``cluster`` (id or name, also of one that was removed) and ``namespace``: where the release is that something was
-    done to.
+    done to. ``shown``: the outcome as people read it, which is the state of the operation that was ordered if that is
+    kept.
     ``without``: not those that did one of these actions, nor dry runs; refusals of them count.
     """
 
@@ -121,6 +134,7 @@ class AuditFilter:
     action: str | None = None
     target: str | None = None
     outcome: str | None = None
+    shown: str | None = None
     source: str | None = None
     without: tuple[str, ...] = ()
     cluster: str | None = None
@@ -237,10 +251,20 @@ def _conditions(filters: AuditFilter) -> list[ColumnElement[bool]]:
         found.append(audit.c.action.startswith(filters.action[:-1], autoescape=True))
     elif filters.action is not None:
         found.append(audit.c.action == filters.action)
+    if filters.shown is not None:
+        found.append(_is_shown_as(filters.shown))
     if filters.without:
         left_out = or_(audit.c.action.in_(filters.without), audit.c.detail.startswith("dry run"))
         found.append(or_(audit.c.outcome != Outcome.DONE, not_(left_out)))
     return found
+
+
+def _is_shown_as(word: str) -> ColumnElement[bool]:
+    kept = select(operations.c.id)
+    if word == Outcome.DONE:
+        return and_(audit.c.outcome == Outcome.DONE, audit.c.operation_id.not_in(kept))
+    ended = and_(audit.c.outcome == Outcome.DONE, audit.c.operation_id.in_(kept.where(operations.c.state == word)))
+    return or_(audit.c.outcome == word, ended)
 
 
 async def list_states(tx: Transaction, operation_ids: Collection[str]) -> dict[str, str]:
