@@ -1,6 +1,7 @@
 """Installs, changes and plans in a real browser: what is typed, what is refused, what is shown, and what is done."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -290,6 +291,26 @@ def test_who_changes_a_release_second_sees_what_moved(person: Visit, release: On
     page.get_by_role("button", name="Plan this over revision 2").click()
     expect(page.locator(".lead")).to_contain_text("over revision 2")
     expect(page.locator("main")).to_contain_text("/replicas")
+
+
+def test_values_change_with_the_chart_that_the_release_stores_if_there_is_no_other(
+    person: Visit, server: RunningServer, namespace: str, helm_cli: HelmCommand, tmp_path: Path
+):
+    chart, page = tmp_path / "chart.tgz", person.page
+    chart.write_bytes(build_chart("own", "3.0.0", templates={"map.yaml": MAP.format(name="map", lines=LINES)}))
+    helm_cli("install", "own", str(chart), "-n", namespace, "--set", "text=first")
+    wait_for(lambda: server.show(namespace, "own").status_code == 200)
+    person.open_release(namespace, "own", "/change")
+    expect(page.locator("main")).not_to_contain_text("No charts yet")
+    expect(field(page, "chart").locator("option:checked")).to_contain_text("own 3.0.0, as revision 1 of the release")
+    type_values(page, "text: second\n")
+    page.get_by_role("button", name="Plan it").click()
+    expect(page.locator(".chips").first).to_contain_text("Changed1")
+    page.get_by_role("link", name="Change it").click()
+    expect(field(page, "chart")).to_have_value("stored")
+    page.go_back()
+    page.get_by_role("button", name="Upgrade own").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Succeeded")
 
 
 def test_given_values_are_kept_if_one_says_so(person: Visit, release: OneRelease):

@@ -1,6 +1,6 @@
 """Change a release: other values, another version of its chart, or both; the plan of that, over what the person saw."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, cast
 
 import orjson
@@ -21,6 +21,7 @@ from pilothouse.console.texts import gettext
 from pilothouse.console.value_forms import (
     MODES,
     MOST_CHARTS,
+    STORED,
     Fields,
     dump_defaults,
     end_with_values,
@@ -107,7 +108,7 @@ async def plan_change(request: Request) -> Response:
     if "show" in fields:
         return await _form(request, fields, now)
     try:
-        seen = read_revision(fields.get("over", "") or fields.get("revision", ""), "revision")
+        seen = _read_seen(fields)
         if seen != now.stored.revision:
             moved = await _compare(request, seen, now)
             raise _moved(seen, now.stored.revision)
@@ -126,7 +127,15 @@ async def _read_change(request: Request, fields: Fields) -> DeployRelease:
     mode = checks.read(lambda: read_mode(fields)) or "replace"
     change = checks.read(lambda: read_change(fields, mode=mode))
     await end_with_values(request, fields, checks)
-    return cast("DeployRelease", change)
+    found = cast("DeployRelease", change)
+    if found.chart_id == STORED:
+        found = replace(found, chart_id="", chart_revision=_read_seen(fields))
+    return found
+
+
+def _read_seen(fields: Fields) -> int | None:
+    """Return the revision that the form is over."""
+    return read_revision(fields.get("over", "") or fields.get("revision", ""), "revision")
 
 
 async def judge(request: Request) -> Response:
@@ -181,13 +190,16 @@ async def _compare(request: Request, seen: int | None, now: Now) -> Moved:
 
 
 async def _find_own_chart(request: Request, stored: StoredRelease, made_from: str) -> str:
-    """Return the id of the chart that the release was made from, else of one of that name and version."""
+    """Return the id of the chart that the release was made from, else of one of that name and version.
+
+    If there is none, it is the one that the release stores.
+    """
     if await find_chart(request, made_from) is not None:
         return made_from
     for one in await find_charts(request, name=stored.chart_name):
         if one.version == stored.chart_version:
             return one.id
-    return ""
+    return STORED
 
 
 async def _find_wait(request: Request) -> str:
@@ -221,6 +233,7 @@ async def _form(
         "chart": chart,
         "defaults": await dump_defaults(chart),
         "charts": charts,
+        "stored": now.stored,
         "origins": await name_origins(request, charts),
         "most_charts": MOST_CHARTS,
         "modes": MODES,

@@ -33,6 +33,8 @@ from pilothouse.store.charts import ChartRow, ChartVersion
 
 Fields = dict[str, str]
 MODES: Final[tuple[ValuesMode, ...]] = get_args(ValuesMode)
+#: In place of a chart's id: the chart that the release itself stores.
+STORED: Final = "stored"
 #: Of the choices of a form; whoever looks for an older one begins at its page.
 MOST_CHARTS: Final = 200
 _OPTIONS: Final = ("take_ownership", "force_conflicts", "create_namespace", "rollback_on_failure")
@@ -122,7 +124,7 @@ def fields_of(record: PlanRecord) -> Fields:
     order, operation = record.order, record.operation
     options: Mapping[str, Any] = order.get("options") or {}
     fields = {
-        "chart": str(operation["chart_id"] or ""),
+        "chart": STORED if operation.get("chart_revision") is not None else str(operation["chart_id"] or ""),
         "cluster": record.cluster_name,
         "namespace": record.namespace,
         "name": record.release_name,
@@ -185,7 +187,7 @@ def _tell_origin(source_id: str | None, names: Mapping[str, str]) -> str:
 async def find_chart(request: Request, chart_id: str) -> ChartRow | None:
     """Return the chart that a form names, if it exists and the person may see it."""
     caller = caller_of(request)
-    if not chart_id or not caller.may("cce:chart:get"):
+    if chart_id in {"", STORED} or not caller.may("cce:chart:get"):
         return None
     try:
         return await service_of(request, Charts).show(caller, chart_id)
@@ -241,7 +243,7 @@ async def judge_values(request: Request, fields: Fields, below: tuple[ValuesLaye
     """
     problems: list[ValueProblem] = []
     caller = caller_of(request)
-    if below is not None and fields.get("chart") and "skip_schema_validation" not in fields:
+    if below is not None and fields.get("chart", "") not in {"", STORED} and "skip_schema_validation" not in fields:
         wanted = RenderChart(chart_id=fields["chart"], layers=(*below, *_layers(fields)), name="values")
         try:
             await service_of(request, Renders).render(caller, wanted)
