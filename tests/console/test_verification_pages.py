@@ -86,7 +86,9 @@ def test_verified_charts_only_is_set_kept_by_an_upload_and_lifted(
     page.get_by_label("Public keys").fill(SIGNER.public)
     page.get_by_role("button", name="Set the keys").click()
     expect(page.locator("#keys .prints")).to_have_text(SIGNER.fingerprint)
-    page.get_by_role("button", name="Take verified charts only").click()
+    page.get_by_text("Take verified charts only").click()
+    expect(page.locator("#policy")).to_contain_text("is then neither stored by an upload nor installed")
+    page.get_by_role("button", name="Yes, take only verified ones").click()
     expect(page.locator("#policy")).to_contain_text("takes only verified charts.")
     assert trust(server) == (True, [SIGNER.fingerprint])
     for files, told in (((), "it came without a provenance file (.prov)"), (("prov",), "")):
@@ -101,7 +103,9 @@ def test_verified_charts_only_is_set_kept_by_an_upload_and_lifted(
     expect(page.locator("main .facts")).to_contain_text(re.compile("Signed by\\s*signer"))
     chart = page.url
     page.goto(f"{person.home}/verification")
-    page.get_by_role("button", name="Take all charts again").click()
+    page.get_by_text("Take all charts again").click()
+    expect(page.locator("#policy")).to_contain_text("can then use any chart, whoever made it")
+    page.get_by_role("button", name="Yes, take all charts").click()
     expect(page.locator("#policy")).to_contain_text("takes all charts,")
     assert trust(server) == (False, [SIGNER.fingerprint])
     assert server.send("PUT", "/api/v1/verification", json_body=ALL).is_success
@@ -122,7 +126,8 @@ def test_what_another_changed_meanwhile_is_not_overwritten(person: Visit, server
     expect(page.locator("#keys .prints")).to_have_text(OTHER.fingerprint)
     expect(page.get_by_label("Public keys")).to_have_value(SIGNER.public)
     assert server.send("PUT", "/api/v1/verification", json_body={"keys": ""}).is_success
-    page.get_by_role("button", name="Take verified charts only").click()
+    page.get_by_text("Take verified charts only").click()
+    page.get_by_role("button", name="Yes, take only verified ones").click()
     expect(page.locator("#policy").get_by_role("alert")).to_contain_text("it was changed since it was shown")
     assert trust(server) == (False, [])
 
@@ -134,7 +139,7 @@ def test_who_may_only_look_is_offered_no_change_of_what_is_trusted(browser: Brow
         page = they.page
         page.goto(f"{they.home}/verification")
         expect(page.locator("#policy")).to_contain_text("it takes cce:verification:update")
-        for offered in ("Take verified charts only", "Set the keys"):
+        for offered in ("Yes, take only verified ones", "Set the keys"):
             expect(page.get_by_role("button", name=offered)).to_have_count(0)
 
 

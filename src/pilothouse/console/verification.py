@@ -11,8 +11,10 @@ from pilothouse.console.forms import Fields, read_keys, writes
 from pilothouse.console.rendering import page
 from pilothouse.console.requests import caller_of, here, wrong
 from pilothouse.console.texts import gettext
+from pilothouse.console.value_forms import MOST_CHARTS
 from pilothouse.http.errors import Refusal
 from pilothouse.http.requests import request_id_of, service_of
+from pilothouse.services.charts.archives import Charts
 from pilothouse.services.charts.signatures import MOST_BYTES
 from pilothouse.services.charts.trust import SET_TRUST, ChangeTrust, Trust, digest_of
 
@@ -25,6 +27,7 @@ async def show_verification(
     """Show whether the project takes verified charts only, and whose signatures count."""
     caller = caller_of(request)
     trust = await service_of(request, Trust).show(caller)
+    uploaded, unsigned = (0, 0) if trust.verified_only else await _count_unsigned(request)
     return await page(
         request,
         "verification.html",
@@ -33,10 +36,22 @@ async def show_verification(
         faults=tell(refused, "keys"),
         typed=typed or {},
         trust=trust,
+        uploaded=uploaded,
+        unsigned=unsigned,
         shown=digest_of(trust),
         at=f"{here(caller)}{_VERIFICATION}",
         may_change=caller.may(SET_TRUST),
     )
+
+
+async def _count_unsigned(request: Request) -> tuple[int, int]:
+    """Return how many of the newest uploaded charts there are, and how many of them no trusted key has signed."""
+    caller, charts = caller_of(request), service_of(request, Charts)
+    if not caller.may("cce:chart:list"):
+        return 0, 0
+    found = await charts.list_versions(caller, name="", version="", digest="", limit=MOST_CHARTS, pulled=False)
+    signed = await charts.list_signers(caller, [one.digest for one in found])
+    return len(found), sum(one.digest not in signed for one in found)
 
 
 async def _set_policy(request: Request, fields: Fields) -> str:
