@@ -106,3 +106,4 @@ def test_a_write_during_an_upgrade_is_refused_in_words_that_fit(  # noqa: PLR091
     expect(page.locator("main")).to_contain_text("The release goes back to revision 1, the last that was deployed.")
     page.get_by_role("button", name="Cancel the upgrade").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Cancelled", timeout=30_000)
+    expect(page.locator("main .facts")).not_to_contain_text("Revision 2 compared with 2")

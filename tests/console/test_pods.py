@@ -49,6 +49,9 @@ def test_the_log_of_a_pod_is_two_clicks_from_its_release(person: Visit, web: str
     expect(page.locator("pre[data-follows]")).to_contain_text(LAST)
     page.get_by_role("link", name="Stop following").click()
     expect(page.locator("pre[data-follows]")).to_have_count(0)
+    page.get_by_label("of the run before the last restart").check()
+    page.get_by_role("button", name="Show").click()
+    expect(page.locator("#log")).to_contain_text("It has not restarted")
     page.get_by_role("link", name="Live objects").click()
     expect(page.locator(".tree")).to_contain_text("Deployment")
 

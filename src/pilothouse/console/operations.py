@@ -248,7 +248,11 @@ async def _plan_of(request: Request, row: OperationRow) -> str:
 
 def _replaced(row: OperationRow) -> int:
     """Return the revision that the operation has written another over; 0 if it has not, or there was none."""
-    return row.base_revision or 0 if row.wrote_revision and row.revision and row.action in _COMPARED else 0
+    if not row.wrote_revision or not row.revision or row.action not in _COMPARED:
+        return 0
+    # of one that was cancelled, the base can be its own revision: what it went back to is what was there before
+    before = row.base_revision if row.base_revision != row.revision else row.restore_revision
+    return before or 0
 
 
 async def _is_gone(request: Request, row: OperationRow) -> bool:

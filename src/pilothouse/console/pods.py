@@ -19,7 +19,7 @@ from pilothouse.http.audit import note_read
 from pilothouse.http.event_streams import EventStreams
 from pilothouse.http.requests import service_of
 from pilothouse.services.releases.details import ReleaseDetails
-from pilothouse.services.releases.pod_logs import LogQuery, ReleasePods
+from pilothouse.services.releases.pod_logs import LogQuery, PodDetail, ReleasePods
 from pilothouse.store.operations import release_key
 
 #: How many lines a page shows, by choice.
@@ -46,7 +46,9 @@ async def show_pod(request: Request) -> Response:
     except PilothouseError as error:
         shown["refused"] = refusal(request, error)
     follow = "follow" in request.query_params and not wanted.previous
-    if shown["pod"] is not None and caller_of(request).may(READ_LOGS):
+    if shown["pod"] is not None and wanted.previous and _never_restarted(shown["pod"], wanted.container):
+        shown["unread"] = gettext("It has not restarted: there is no run before this one.")
+    elif shown["pod"] is not None and caller_of(request).may(READ_LOGS):
         try:
             shown["log"] = await look(request, partial(pods.read_log, wanted=wanted), part="logs", right=READ_LOGS)
         except PilothouseError as error:
@@ -54,6 +56,12 @@ async def show_pod(request: Request) -> Response:
     return await show_page(
         request, "release_pod.html", tab="resources", follow=follow, tails=_TAILS, logs_right=READ_LOGS, **shown
     )
+
+
+def _never_restarted(pod: PodDetail, container: str) -> bool:
+    """Return whether the container that is named, or the first one, runs or has run and did not restart."""
+    one = next((one for one in pod.containers if container in {"", one.name}), None)
+    return one is not None and one.started and one.restarts == 0
 
 
 async def follow_log(request: Request) -> Response:

@@ -154,7 +154,7 @@ def _read(query: ListQuery) -> tuple[ReleaseFilter, ReleaseSort]:
     wanted = ReleaseFilter(
         cluster=query["cluster"],
         namespace=query["namespace"],
-        name=query["q"],
+        name=query["q"].lower(),  # names of releases have no capitals
         chart=query["chart"],
         drifted=True if query["drifted"] else None,
         unlooked=bool(query["unlooked"]),

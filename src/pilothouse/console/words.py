@@ -156,7 +156,7 @@ _ERRORS: Final[dict[type[PilothouseError], tuple[str, str, bool]]] = {
     errors.Forbidden: (
         gettext_noop("You may not do this"),
         gettext_noop(
-            "An administrator of the account can grant what is missing. Give them the permission that stands here, or "
+            "An administrator of the account can grant what is missing. Tell them which permission stands here, or "
             "log in as somebody who has it."
         ),
         False,

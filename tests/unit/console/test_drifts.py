@@ -24,3 +24,10 @@ def test_a_look_that_could_not_compare_everything_does_not_say_that_there_is_no_
     assert Look(PLACE, 2, counts | {"unknown": 1}).state == "partly"
     assert Look(PLACE, 2, counts, ("objects beside the manifest: no answer",)).state == "partly"
     assert Look(PLACE, 2, counts | {"unknown": 1, "added": 1}).state == "drifted"
+
+
+def test_what_a_failed_revision_never_created_is_no_drift_unless_something_else_differs():
+    counts = {"added": 0, "changed": 0, "removed": 2, "unknown": 0, "unchanged": 0}
+    assert Look(PLACE, 1, counts).state == "drifted"
+    assert Look(PLACE, 1, counts, missing=2).state == "uncreated"
+    assert Look(PLACE, 1, counts | {"changed": 1}, missing=2).state == "drifted"

@@ -314,6 +314,7 @@ class DriftLookView(View):
 
     `revision`: the one that was compared with the cluster. `problem`: why the last try found nothing; empty if it did.
     `outdated`: an operation, or Helm, has changed the release since, and nobody looked; lists show no drift then.
+    `removed`: without those of a failed revision, which may never have created them.
     """
 
     drifted: bool
