@@ -303,7 +303,7 @@ def test_a_lock_of_another_program_is_named_and_lifted(
 
     wait_for(told)
     expect(page.locator(".icon-loader")).to_have_count(0)
-    expect(page.locator(".notice.bad")).to_contain_text(re.compile(r"is upgrading for [0-9]+ "))
+    expect(page.locator(".notice.bad")).to_contain_text(re.compile(r"has been upgrading for [0-9]+ "))
     page.goto(f"{person.home}/releases?namespace={release.namespace}&locked=yes")
     expect(page.locator("tbody tr")).to_have_count(1)
     expect(page.locator("tbody tr")).to_contain_text("Locked")
