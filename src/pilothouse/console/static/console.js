@@ -265,6 +265,10 @@ document.addEventListener("htmx:error", ({ target }) => { disconnected(); beginA
 document.addEventListener("htmx:response:error", ({ target, detail }) => { disconnected(detail.ctx.response.status); beginAgain(target); });
 document.addEventListener("refused", () => location.reload());
 window.addEventListener("offline", () => disconnected());
+// What is on its way when its page is left is no lost connection.
+window.addEventListener("beforeunload", () => {
+  for (const one of document.querySelectorAll("[hx-get]")) htmx.trigger(one, "htmx:abort");
+});
 
 tellTimes(document);
 tellTimesOfOptions();
