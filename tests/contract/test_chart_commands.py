@@ -87,9 +87,12 @@ def test_a_chart_is_named_by_its_name_and_by_its_version_where_it_has_several(se
         assert f"{name}@{version} ({chart_id})" in ambiguous.stderr
     shown = server.command("chart", "show", f"{name}@1.0.0", "-o", "json")
     assert json.loads(shown.stdout)["id"] == ids["1.0.0"]
-    for wanted in (f"{name}@3.0.0", f"{name}-1.0.0"):
+    for wanted, told in (
+        (f"{name}@3.0.0", f"has no uploaded version '3.0.0'; there is {name}@2.0.0, {name}@1.0.0\n"),
+        (f"{name}-1.0.0", f"no chart of this project is named '{name}-1.0.0'"),
+    ):
         unknown = server.command("chart", "delete", wanted)
-        assert (unknown.returncode, f"no chart of this project is named '{wanted}'" in unknown.stderr) == (1, True)
+        assert (unknown.returncode, told in unknown.stderr) == (1, True), unknown.stderr
     assert server.command("chart", "delete", f"{name}@1.0.0").returncode == 0
     assert json.loads(server.command("chart", "values", name, "-o", "json").stdout) == {"text": "hello"}
     assert server.command("chart", "delete", name).returncode == 0

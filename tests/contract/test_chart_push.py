@@ -586,7 +586,7 @@ def test_credentials_and_states_of_uploads_are_in_no_text(
     assert "authorization" in repo.requests[-1].headers
     told.instead = lambda _request: challenge
     refused = push(server, source, chart)
-    assert_error(refused, *FAILED, "refuses the credentials of the source")
+    assert_error(refused, *FAILED, "it refuses the credentials given for it; 'pilothouse source update ")
     told.instead = on("PUT", "/uploads/", Reply(b"", 502))
     told.blobs.clear()
     failed = push(server, source, chart, replace=True)

@@ -197,7 +197,7 @@ ANSWERS: dict[str, tuple[Reply, list[bytes], tuple[int, str], str]] = {
     ),
     "no JSON": (Reply(b"<html>", headers={"Content-Type": INDEX}), [], INVALID, "is not a JSON object"),
     "failing": (Reply(status=503), [], FAILED, "answered 503"),
-    "forbidden": (Reply(status=403), [], FAILED, "refuses the credentials of the source"),
+    "forbidden": (Reply(status=403), [], FAILED, "answered 403: it needs credentials, and has none"),
     "busy": (Reply(status=429, headers={"Retry-After": "9"}), [], BUSY, "retry in 9 s"),
     "endless": (
         Reply(b" " * 65536, endless=True, headers={"Content-Type": INDEX}),

@@ -184,7 +184,7 @@ BAD: dict[str, tuple[Reply, Reply, tuple[int, str], str]] = {
         Reply(status=401, headers={"WWW-Authenticate": 'Basic realm="x"'}),
         Reply(),
         FAILED,
-        "refuses the credentials of the source",
+        "answered 401: it refuses the credentials given for it",
     ),
     "a log-in of another kind": (
         Reply(status=401, headers={"WWW-Authenticate": "Negotiate"}),

@@ -77,9 +77,11 @@ def uploaded_id(context: typer.Context, chart: str, *, version: str = "") -> str
     if not found:
         others = ", ".join(f"{row['name']}@{row['version']}" for row in _versions(context, name=name)[:5])
         if others:
+            one = _ONE_VERSION.fullmatch(named or version)
+            only = "" if one else "; a range chooses versions of a source's chart only"
+            only += _not_here(chart)
             raise InvalidRequest(
-                f"chart {name!r} has no uploaded version {named or version!r}; there is {others}; a range chooses "
-                f"versions of a source's chart only{_not_here(chart)}"
+                f"chart {name!r} has no uploaded version {named or version!r}; there is {others}{only}"
             )
         hint = "'pilothouse chart list' shows them, ./NAME is a folder"
         raise InvalidRequest(f"no chart of this project is named {chart!r}{_not_here(chart)}; {hint}")
