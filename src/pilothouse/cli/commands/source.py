@@ -100,12 +100,16 @@ def add(
             f"{', '.join(others)} have one address: {made['url']}/CHART names none of them; type {name}/CHART",
             err=True,
         )
-    if not client.call("GET", f"{_path(context, made['id'])}/charts?devel=true&limit=1"):
-        echo(_none_known(made), err=True)
+    _warn_of_none(context, made)
+
+
+def _warn_of_none(context: typer.Context, source: dict[str, Any]) -> None:
+    """Say why a source that was just synchronised has no charts to list, if it has none."""
+    if not client_of(context).call("GET", f"{_path(context, source['id'])}/charts?devel=true&limit=1"):
+        echo(_none_known(source), err=True)
 
 
 def _none_known(source: dict[str, Any]) -> str:
-    """Return why a source that was just added has no charts to list."""
     if source["kind"] == "oci":
         return f"no chart is known there yet; one of a registry is asked for by its name, as {source['name']}/NAME"
     return f"its index lists no chart yet; once it does, 'pilothouse source sync {source['name']}' reads it again"
@@ -236,7 +240,9 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
 @app.command("sync")
 def sync(context: typer.Context, source: SourceName, output: As = Output.TABLE) -> None:
     """Synchronise a source now."""
-    print_rows([client_of(context).call("POST", f"{_path(context, source)}/sync")], _COLUMNS, output, single=True)
+    synchronised = client_of(context).call("POST", f"{_path(context, source)}/sync")
+    print_rows([synchronised], _COLUMNS, output, single=True)
+    _warn_of_none(context, synchronised)
 
 
 @app.command("remove")
@@ -287,11 +293,11 @@ def _lost(count: int | None, names: str) -> str:
     if count == 1:
         return (
             f"1 release uses charts of this source: {names}\nIt keeps running. No updates are shown for it any more, "
-            "until it is upgraded with a chart of a source; the same source, added again, will do"
+            "until it is upgraded with a chart of a source: another one, or this one after it was added again"
         )
     return (
         f"{count} releases use charts of this source: {names}\nThey keep running. No updates are shown for them any "
-        "more, until they are upgraded with a chart of a source; the same source, added again, will do"
+        "more, until they are upgraded with a chart of a source: another one, or this one after it was added again"
     )
 
 

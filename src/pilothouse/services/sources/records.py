@@ -113,10 +113,11 @@ def checked_url(kind: Kind, url: str) -> str:
     if {".", ".."} & set(unquote(url).partition("://")[2].split("/")[1:]):
         raise InvalidArgument("url: its path may have no part '.' or '..'; write where it leads to")
     authority(address_of(kind, url))
-    folder, _, last = url.rstrip("/").partition("://")[2].rpartition("/")
+    scheme, _, rest = url.rstrip("/").partition("://")
+    folder, _, last = rest.rpartition("/")
     if kind == "http" and last == "index.yaml":
         raise InvalidArgument(
-            f"url: leave {last} out; the address of a repository is that of its folder: {wanted}{folder}"
+            f"url: leave {last} out; the address of a repository is that of its folder: {scheme}://{folder}"
         )
     if kind == "oci" and folder and ":" in last:
         raise InvalidArgument(
