@@ -172,7 +172,7 @@ def test_a_cancel_is_refused_for_what_is_unknown_not_ones_own_or_over(
     answer = server.create(chart_id=chart, namespace=namespace, name="over")
     server.wait_until_final(namespace, "over")
     path = f"/api/v1/operations/{answer.headers['x-operation-id']}/cancel"
-    assert_error(server.send("POST", path), *ENDED, "is succeeded since")
+    assert_error(server.send("POST", path), *ENDED, "has ended at 20")
     assert_error(server.send("POST", path, json_body={"kept": True}), *INVALID, "kept")
     assert_error(server.send("POST", "/api/v1/operations/no-such/cancel"), *MISSING)
     assert_error(add_tenant(server).send("POST", path), *MISSING)
