@@ -73,6 +73,7 @@ def test_an_added_source_tells_what_it_lacks(server: RunningServer, tmp_path: Pa
         serving.files["index.yaml"] = b"apiVersion: v1\nentries: {}\n"
         told = f"its index lists no chart yet; once it does, 'pilothouse source sync {name}' reads it again\n"
         assert add(serving.url) == told
+        assert server.command("source", "sync", name).stderr == told
         assert server.command("source", "remove", name).returncode == 0
         serving.answers = lambda _: Reply(status=401)
         told = add(serving.url)
