@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.support.browsers import Visit, visit
 from tests.support.fleets import Process
@@ -19,10 +19,11 @@ from tests.support.servers import RunningServer, free_port
 CUT = re.compile("Failed to fetch|network error|net::ERR_|SSE reconnect failed with status 503")
 
 
-def test_a_cut_connection_is_told_and_nothing_is_missed_when_it_is_back(
-    browser: Browser, server: RunningServer, namespace: str, start_stuck: Callable[..., str]
-):
-    operation_id = start_stuck("waits")
+@contextmanager
+def on_two_pages(
+    browser: Browser, server: RunningServer, namespace: str, operation_id: str
+) -> Iterator[tuple[Forwarder, Page, Page]]:
+    """Yield a way to the server that can be cut, and over it the pages of the operation and of the namespace's list."""
     address = urlsplit(server.url)
     way = Forwarder(address.hostname or "", address.port or 0)
     try:
@@ -31,28 +32,36 @@ def test_a_cut_connection_is_told_and_nothing_is_missed_when_it_is_back(
             operation, listed = person.page, person.page.context.new_page()
             operation.goto(f"{person.home}/operations/{operation_id}")
             listed.goto(f"{person.home}/releases?namespace={namespace}")
-            for page in (operation, listed):
-                page.evaluate("window.same = true")
-            expect(operation.locator(".now")).to_contain_text("0 of 3 ready")
-            expect(listed.locator("tbody tr")).to_contain_text("Installing")
-            way.stop()
-            for page in (operation, listed):
-                expect(page.locator("#lost")).to_contain_text("what you see may be old")
-                expect(page.locator("#lost [data-since]")).to_contain_text(":")
-            answer = server.send("POST", f"/api/v1/operations/{operation_id}/cancel", json_body={"keep": True})
-            assert answer.is_success, answer.text
-            assert server.wait_until_final(namespace, "waits")["status"] == "FAILED"
-            expect(operation.get_by_role("heading", level=1)).to_contain_text("Running")
-            way.resume()
-            expect(operation.get_by_role("heading", level=1)).to_contain_text("Cancelled", timeout=40_000)
-            expect(operation.locator(".timeline")).to_contain_text("cancel")
-            expect(listed.locator("tbody tr")).to_contain_text("Failed", timeout=40_000)
-            for page in (operation, listed):
-                expect(page.locator("#lost")).to_be_hidden()
-                assert page.evaluate("window.same"), "it was not loaded again"
+            yield way, operation, listed
             person.faults[:] = [one for one in person.faults if not CUT.search(one)]
     finally:
         way.stop()
+
+
+def test_a_cut_connection_is_told_and_nothing_is_missed_when_it_is_back(
+    browser: Browser, server: RunningServer, namespace: str, start_stuck: Callable[..., str]
+):
+    operation_id = start_stuck("waits")
+    with on_two_pages(browser, server, namespace, operation_id) as (way, operation, listed):
+        for page in (operation, listed):
+            page.evaluate("window.same = true")
+        expect(operation.locator(".now")).to_contain_text("0 of 3 ready")
+        expect(listed.locator("tbody tr")).to_contain_text("Installing")
+        way.stop()
+        for page in (operation, listed):
+            expect(page.locator("#lost")).to_contain_text("what you see may be old")
+            expect(page.locator("#lost [data-since]")).to_contain_text(":")
+        answer = server.send("POST", f"/api/v1/operations/{operation_id}/cancel", json_body={"keep": True})
+        assert answer.is_success, answer.text
+        assert server.wait_until_final(namespace, "waits")["status"] == "FAILED"
+        expect(operation.get_by_role("heading", level=1)).to_contain_text("Running")
+        way.resume()
+        expect(operation.get_by_role("heading", level=1)).to_contain_text("Cancelled", timeout=40_000)
+        expect(operation.locator(".timeline")).to_contain_text("cancel")
+        expect(listed.locator("tbody tr")).to_contain_text("Failed", timeout=40_000)
+        for page in (operation, listed):
+            expect(page.locator("#lost")).to_be_hidden()
+            assert page.evaluate("window.same"), "it was not loaded again"
 
 
 #: Of a proxy whose server is away.
@@ -66,38 +75,28 @@ def test_an_answer_that_is_an_error_is_told_as_one_and_takes_nothing_from_the_pa
     browser: Browser, server: RunningServer, namespace: str, start_stuck: Callable[..., str]
 ):
     operation_id = start_stuck("waits")
-    address = urlsplit(server.url)
-    way = Forwarder(address.hostname or "", address.port or 0)
-    try:
-        with visit(browser, replace(server, url=f"http://127.0.0.1:{way.port}")) as person:
-            person.log_in()
-            operation, listed = person.page, person.page.context.new_page()
-            operation.goto(f"{person.home}/operations/{operation_id}")
-            listed.goto(f"{person.home}/releases?namespace={namespace}")
-            expect(operation.locator(".now")).to_contain_text("0 of 3 ready")
-            expect(listed.locator("tbody tr")).to_contain_text("Installing")
-            way.stop()
-            way.resume(answer=UNAVAILABLE)
-            for page in (operation, listed):
-                expect(page.locator("#lost")).to_contain_text(
-                    "The server answers with an error (HTTP 503); what you see may be old.", timeout=40_000
-                )
-                expect(page.locator("#lost [data-since]")).to_contain_text(":")
-                expect(page.locator("header")).to_have_count(1)
-            expect(listed.locator("tbody tr")).to_contain_text("Installing")
-            way.stop()
-            for page in (operation, listed):
-                expect(page.locator("#lost")).to_contain_text("The server cannot be reached", timeout=40_000)
-            way.resume()
-            for page in (operation, listed):
-                expect(page.locator("#lost")).to_be_hidden(timeout=60_000)
-            answer = server.send("POST", f"/api/v1/operations/{operation_id}/cancel", json_body={"keep": True})
-            assert answer.is_success, answer.text
-            expect(operation.get_by_role("heading", level=1)).to_contain_text("Cancelled", timeout=40_000)
-            expect(listed.locator("tbody tr")).to_contain_text("Failed", timeout=40_000)
-            person.faults[:] = [one for one in person.faults if not CUT.search(one)]
-    finally:
+    with on_two_pages(browser, server, namespace, operation_id) as (way, operation, listed):
+        expect(operation.locator(".now")).to_contain_text("0 of 3 ready")
+        expect(listed.locator("tbody tr")).to_contain_text("Installing")
         way.stop()
+        way.resume(answer=UNAVAILABLE)
+        for page in (operation, listed):
+            expect(page.locator("#lost")).to_contain_text(
+                "The server answers with an error (HTTP 503); what you see may be old.", timeout=40_000
+            )
+            expect(page.locator("#lost [data-since]")).to_contain_text(":")
+            expect(page.locator("header")).to_have_count(1)
+        expect(listed.locator("tbody tr")).to_contain_text("Installing")
+        way.stop()
+        for page in (operation, listed):
+            expect(page.locator("#lost")).to_contain_text("The server cannot be reached", timeout=40_000)
+        way.resume()
+        for page in (operation, listed):
+            expect(page.locator("#lost")).to_be_hidden(timeout=60_000)
+        answer = server.send("POST", f"/api/v1/operations/{operation_id}/cancel", json_body={"keep": True})
+        assert answer.is_success, answer.text
+        expect(operation.get_by_role("heading", level=1)).to_contain_text("Cancelled", timeout=40_000)
+        expect(listed.locator("tbody tr")).to_contain_text("Failed", timeout=40_000)
 
 
 def test_a_stream_that_begins_with_an_error_is_asked_for_again(person: Visit, start_stuck: Callable[..., str]):
