@@ -1,4 +1,4 @@
-"""A chart in a folder, and commands that are typed there."""
+"""A chart in a folder and commands that are typed there; and the cluster as others than the server write to it."""
 
 import os
 import subprocess
@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from lightkube import Client
+from lightkube.config.kubeconfig import KubeConfig
 
 from tests.support.charts import hook_job_template
 from tests.support.servers import CompletedCommand, RunningServer
 from tests.support.typed import CHART_YAML, MAP, Start, Typed
+from tools.localcluster.cluster import RunningCluster
 
 SLOW = """\
     metadata: {annotations: {pilothouse.dev/simulate: slow, pilothouse.dev/simulate-delay: 4s}}
@@ -79,3 +82,10 @@ def start(server: RunningServer, folder: Path, namespace: str) -> Iterator[Start
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture(scope="module")
+def direct(kubernetes: RunningCluster) -> Iterator[Client]:
+    """Yield a client of the cluster."""
+    with Client(config=KubeConfig.from_file(kubernetes.kubeconfig), trust_env=False) as api:
+        yield api

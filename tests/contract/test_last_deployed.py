@@ -1,13 +1,12 @@
 """A rollback without a revision, and an undo, go back to what ran, not to what a failed rollback left superseded."""
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from lightkube import Client
-from lightkube.config.kubeconfig import KubeConfig
 from lightkube.resources.core_v1 import ConfigMap
 from lightkube.types import PatchType
 
@@ -16,7 +15,6 @@ from tests.support.own_releases import OwnRelease
 from tests.support.releases import HelmCommand
 from tests.support.servers import RunningServer, wait_for
 from tests.support.wire import assert_error
-from tools.localcluster.cluster import RunningCluster
 
 ARCHIVE = build_chart(
     "breaks",
@@ -35,12 +33,6 @@ def chart(server: RunningServer) -> str:
 @pytest.fixture
 def release(server: RunningServer, namespace: str, helm_cli: HelmCommand) -> OwnRelease:
     return OwnRelease(server, namespace, "web", helm_cli)
-
-
-@pytest.fixture(scope="module")
-def direct(kubernetes: RunningCluster) -> Iterator[Client]:
-    with Client(config=KubeConfig.from_file(kubernetes.kubeconfig), trust_env=False) as api:
-        yield api
 
 
 def take_field(direct: Client, release: OwnRelease) -> None:

@@ -1,19 +1,16 @@
 """No text about an operation tells its values, however they were sent, or those of the revisions that it is about."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from lightkube import Client
-from lightkube.config.kubeconfig import KubeConfig
 
 from tests.support.charts import build_chart, config_map_template
 from tests.support.own_releases import OwnRelease
 from tests.support.releases import HelmCommand
 from tests.support.servers import RunningServer, wait_for
 from tests.support.workloads import cannot_pull, deployment_template
-from tools.localcluster.cluster import RunningCluster
 
 FIRST, SECOND, THIRD = "first-planted", "second-planted", "third-planted"
 #: Under names that say nothing, in a list and inside a longer text.
@@ -40,12 +37,6 @@ def chart(server: RunningServer) -> str:
 @pytest.fixture
 def release(server: RunningServer, namespace: str, helm_cli: HelmCommand) -> OwnRelease:
     return OwnRelease(server, namespace, "web", helm_cli)
-
-
-@pytest.fixture(scope="module")
-def direct(kubernetes: RunningCluster) -> Iterator[Client]:
-    with Client(config=KubeConfig.from_file(kubernetes.kubeconfig), trust_env=False) as api:
-        yield api
 
 
 def told_of(server: RunningServer, operation_id: str) -> dict[str, Any]:
