@@ -154,6 +154,23 @@ def test_what_nobody_has_signed_hides_no_update_before_anybody_asks_for_it(offer
     assert offering.offered(sync=True) == ("1.3.0", ["1.4.0", "1.2.0"])
 
 
+def test_a_store_that_answers_403_for_a_file_it_has_not_shows_an_unsigned_version(offering: Offering):
+    offering.offer("1.1.0", SIGNER)
+    offering.offer("1.2.0", SIGNER)
+    del offering.repo.files["1.2.0.tgz.prov"]
+
+    def as_object_stores(request: Request) -> Reply:
+        found = request.path.lstrip("/") in offering.repo.files
+        return offering.repo.from_files(request) if found else Reply(b"<Code>AccessDenied</Code>", 403)
+
+    offering.repo.answers = as_object_stores
+    assert offering.offered(sync=True) == ("1.1.0", ["1.2.0"])
+    assert "has no provenance file (.prov) of it, or does not show it (403)" in offering.reasons()["1.2.0"]
+    assert "or does not show it (403)" in offering.refused("1.2.0")
+    offering.offer("1.2.0", SIGNER)
+    assert offering.offered(sync=True) == ("1.2.0", [])
+
+
 def test_what_could_not_be_looked_at_is_told_as_not_checked_and_hides_nothing(offering: Offering):
     server, place = offering.release.server, ("-n", offering.release.namespace, "--cluster")
     offering.offer("1.1.0", SIGNER)
@@ -161,12 +178,8 @@ def test_what_could_not_be_looked_at_is_told_as_not_checked_and_hides_nothing(of
 
     def answers(request: Request) -> Reply:
         if request.path == "/1.2.0.tgz.prov":
-            return Reply(status=403)
-        offering.repo.answers = None
-        try:
-            return offering.repo.reply(request)
-        finally:
-            offering.repo.answers = answers
+            return Reply(status=401)
+        return offering.repo.from_files(request)
 
     offering.repo.answers = answers
     assert offering.offered(sync=True) == ("1.1.0", [])

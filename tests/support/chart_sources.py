@@ -77,6 +77,9 @@ class Repository:
     def reply(self, request: Request) -> Reply:
         if self.answers is not None:
             return self.answers(request)
+        return self.from_files(request)
+
+    def from_files(self, request: Request) -> Reply:
         path = request.path.partition("?")[0].lstrip("/")
         if path not in self.files:
             return Reply(b"no such file", 404)

@@ -55,14 +55,18 @@ async def fetch_archive(fetch: Fetch, url: str, *, digest: str, into: BinaryIO) 
     return answer
 
 
-async def fetch_provenance(fetch: Fetch, url: str, *, most_bytes: int) -> str:
-    """Return the provenance beside the archive; empty if there is none."""
+async def fetch_provenance(fetch: Fetch, url: str, *, most_bytes: int) -> tuple[str, int]:
+    """Return the provenance beside the archive; empty if there is none, and then the status of the answer.
+
+    403 is such an answer: an object store gives it, instead of 404, to whoever may read its objects and not list them
+    (Amazon S3, "GetObject").
+    """
     base, separator, query = url.partition("?")
     answer = await fetch.get(f"{base}.prov{separator}{query}", most_bytes=most_bytes)
-    if answer.status == HTTPStatus.NOT_FOUND:
-        return ""
+    if answer.status in (HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN):
+        return "", answer.status
     refuse_error(answer, "the provenance of the archive")
-    return answer.body.decode("utf-8", "replace")
+    return answer.body.decode("utf-8", "replace"), answer.status
 
 
 def _header(answer: Answer, name: str) -> str:

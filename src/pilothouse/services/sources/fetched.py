@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from typing import BinaryIO, Final
 
 import structlog
@@ -37,13 +38,15 @@ class Version:
 class Signed:
     """What signs a chart, as far as its source verifies it; empty: nothing.
 
-    ``manifest``: the digest of its manifest in a registry, ``archive`` that of the chart in it, in hex.
+    ``manifest``: the digest of its manifest in a registry, ``archive`` that of the chart in it, in hex. ``withheld``:
+    the source answered 403 to the question for a provenance, which may mean that there is none.
     """
 
     provenance: str = ""
     manifest: str = ""
     archive: str = ""
     signatures: CosignSignatures = field(default_factory=CosignSignatures)
+    withheld: bool = False
 
     @property
     def evidence(self) -> str:
@@ -156,7 +159,8 @@ def _place_in_registry(fetch: Fetch, row: SourceRow, wanted: Version) -> tuple[R
 async def _signed_beside(fetch: Fetch, row: SourceRow, url: str) -> Signed:
     if row.verification != "pgp":
         return Signed()
-    return Signed(provenance=await fetch_provenance(fetch, url, most_bytes=MOST_BYTES))
+    provenance, status = await fetch_provenance(fetch, url, most_bytes=MOST_BYTES)
+    return Signed(provenance=provenance, withheld=status == HTTPStatus.FORBIDDEN)
 
 
 async def _signed_in_registry(repository: Repository, row: SourceRow, manifest: Manifest) -> Signed:

@@ -45,7 +45,8 @@ async def judge(
             raise not_verified(chart, f"source {row.name!r} has no signature by cosign of it ({why})", was=was)
         return await signatures.verify_manifest(chart, signed.signatures, digest=signed.manifest, **told)
     if not signed.provenance:
-        raise not_verified(chart, f"source {row.name!r} has no provenance file (.prov) of it", was=was)
+        shown = ", or does not show it (403)" if signed.withheld else ""
+        raise not_verified(chart, f"source {row.name!r} has no provenance file (.prov) of it{shown}", was=was)
     return await signatures.verify_provenance(archive, chart, signed.provenance, **told)
 
 
