@@ -51,6 +51,7 @@ from pilothouse.services.charts.archives import Charts
 from pilothouse.services.charts.checks import ChartChecks
 from pilothouse.services.charts.signatures import Signatures
 from pilothouse.services.charts.trust import Trust
+from pilothouse.services.cluster_drift import ClusterDrift
 from pilothouse.services.cluster_walls import ClusterWalls
 from pilothouse.services.identity.access_keys import AccessKeys
 from pilothouse.services.identity.authentication import Authentication
@@ -265,6 +266,7 @@ def _identity_services(
         Users(database, passwords),
         Policies(database),
         ClusterWalls(database, runtime.clusters, runtime.clients),
+        ClusterDrift(database, settings.observer),
         Groups(database, issuers_of(settings)),
         AccessKeys(database, runtime.keys, passwords, settings.identity),
     )

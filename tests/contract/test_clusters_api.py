@@ -386,3 +386,31 @@ def test_the_command_line_says_what_went_wrong_without_a_traceback(
     assert word in done.stderr
     assert "Traceback" not in done.stderr
     assert server.secret_key not in done.stderr
+
+
+def test_how_often_a_cluster_is_looked_at_for_drift_is_set_told_and_audited(
+    server: RunningServer, register: Callable[..., httpx2.Response], kubeconfig: str
+):
+    """The server of the tests makes no periodic looks: an interval is refused, with who can change that."""
+    name = fresh_name()
+    path = f"/api/v1/clusters/{register(kubeconfig, name=name).json()['id']}"
+    shown = server.send("GET", path).json()
+    assert (shown["drift_seconds"], shown["drift"]) == (None, {"seconds": 0, "requests_per_second": 0})
+    assert "not looked at (the server makes no looks)" in server.command("cluster", "show", name).stdout
+
+    refused = server.send("PUT", f"{path}/drift", json_body={"seconds": 600})
+    assert_error(refused, *INVALID, "seconds: this server makes no periodic looks at drift")
+    for seconds in (59, 2_592_001, -1):
+        refused = server.send("PUT", f"{path}/drift", json_body={"seconds": seconds})
+        assert_error(refused, *INVALID, f"seconds: {seconds} is not between 60 and 2592000")
+    for body in ({}, {"seconds": "600"}, {"seconds": 1.5}):
+        assert_error(server.send("PUT", f"{path}/drift", json_body=body), *INVALID, "seconds")
+
+    assert server.send("PUT", f"{path}/drift", json_body={"seconds": 0}).json()["drift_seconds"] == 0
+    audit = server.send("GET", f"/api/v1/audit?target={path.rpartition('/')[2]}").json()
+    assert "looks at drift: none" in [one["detail"] for one in audit], audit
+    assert server.command("cluster", "update", name, "--drift-seconds", "default").returncode == 0
+    assert server.send("GET", path).json()["drift_seconds"] is None
+    wrong = server.command("cluster", "update", name, "--drift-seconds", "soon")
+    assert wrong.returncode == 2
+    assert "'soon' is neither a whole number of seconds nor 'default'" in wrong.stderr

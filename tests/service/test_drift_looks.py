@@ -138,6 +138,42 @@ async def test_drift_is_found_and_its_end_and_each_is_announced(place: Place, ap
     assert [one for one in told if one == key] == [key] * 2
 
 
+async def set_interval(place: Place, seconds: int | None) -> None:
+    async with place.database.transaction() as tx:
+        row = await clusters.find_cluster(tx, place.cluster_id, project_id=None)
+        assert row is not None
+        await clusters.set_drift_seconds(tx, place.cluster_id, project_id=row.project_id, seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("server_seconds", "own_seconds", "is_due", "is_due_again"),
+    [
+        (3600, 1, True, True),
+        (0, 1, True, True),
+        (1, None, True, True),
+        (1, 3600, True, False),
+        (1, 0, False, False),
+        (0, None, False, False),
+    ],
+)
+async def test_a_cluster_is_looked_at_as_often_as_it_says_or_else_as_the_server_does(
+    place: Place, server_seconds: int, own_seconds: int | None, *, is_due: bool, is_due_again: bool
+):
+    async def due() -> bool:
+        async with place.database.autocommit() as connection:
+            return await drift.find_due(connection, place.cluster_id, older_seconds=server_seconds) is not None
+
+    await set_interval(place, own_seconds)
+    assert await due() is is_due
+    found = dict.fromkeys(("added", "changed", "removed", "unknown"), 0)
+    async with place.database.transaction() as tx:
+        at = {"namespace": place.namespace, "name": "web"}
+        await drift.record_look(tx, place.cluster_id, **at, revision=1, found=found)
+    assert not await due()
+    await asyncio.sleep(1.1)
+    assert await due() is is_due_again
+
+
 async def test_a_look_keeps_its_pace(place: Place):
     """A look at this release takes at least eight requests: its Secrets, kinds, the object twice, and lists."""
     loop = asyncio.get_running_loop()

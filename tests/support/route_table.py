@@ -133,6 +133,7 @@ TABLE: Final[dict[str, Route]] = {
         "pilothouse:wall:update", body={"namespaces": ["matrix"], "user": "matrix"}
     ),
     "DELETE /api/v1/clusters/{cluster_id}/wall": Route("pilothouse:wall:update"),
+    "PUT /api/v1/clusters/{cluster_id}/drift": Route("cce:cluster:update", body={"seconds": 0}),
     "DELETE /api/v1/clusters/{cluster_id}": Route("cce:cluster:delete"),
     # Operations
     "GET /api/v1/operations": Route("cce:operation:list"),

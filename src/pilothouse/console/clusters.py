@@ -19,12 +19,14 @@ from pilothouse.errors import (
     ClusterDenied,
     ClusterUnavailable,
     InvalidKubeconfig,
+    InvalidRequest,
     PilothouseError,
     SeveralWrong,
 )
 from pilothouse.http.errors import Refusal
 from pilothouse.http.requests import request_id_of, service_of
-from pilothouse.services.clusters import Clusters
+from pilothouse.services.cluster_drift import ClusterDrift
+from pilothouse.services.clusters import Cluster, Clusters
 from pilothouse.services.releases.project_list import ProjectReleases
 from pilothouse.services.walls import SET_WALL, digest_of
 from pilothouse.store.release_lists import ReleaseFilter, ReleaseSort
@@ -36,6 +38,10 @@ _SHOWN: Final = {
     "remove": ("confirm",),
     "kubeconfig": ("kubeconfig", "context"),
 }
+
+#: Intervals of looks at drift that the form offers beside the one that is set, in seconds.
+_OFTEN: Final = (600, 3600, 6 * 3600, 86400)
+_LONGEST_SECONDS: Final = 10
 
 
 async def list_clusters(request: Request) -> Response:
@@ -76,10 +82,33 @@ async def show_cluster(
         shown=digest_of(cluster.wall),
         may_wall=caller.may_in_account(SET_WALL),
         index=index,
+        looks=_looks(request, cluster),
         others=await clusters.list_other_names(caller, cluster.id),
         totals=[(str(one), totals[one]) for one in words.LISTED if totals.get(one)],
         answer=answer,
     )
+
+
+def _looks(request: Request, cluster: Cluster) -> dict[str, Any]:
+    """Return how the cluster's releases are looked at for drift, and the intervals to choose from."""
+    drift = service_of(request, ClusterDrift)
+    return {
+        "seconds": drift.seconds_of(cluster),
+        "server_seconds": drift.server_seconds,
+        "requests_per_second": drift.requests_per_second,
+        "choices": sorted({*_OFTEN, cluster.drift_seconds or _OFTEN[0]}) if drift.requests_per_second else [],
+    }
+
+
+async def _set_drift(request: Request, fields: Fields) -> str:
+    caller, clusters = caller_of(request), service_of(request, Clusters)
+    named = await clusters.identify(request.path_params["cluster"], project_id=caller.project_id)
+    often = fields.get("often", "")
+    if often != "default" and not (often.isascii() and often.isdigit() and len(often) < _LONGEST_SECONDS):
+        raise InvalidRequest(gettext("choose how often its releases are looked at"))
+    seconds = None if often == "default" else int(often)
+    await service_of(request, ClusterDrift).set_seconds(caller, named.id, seconds, request_id=request_id_of(request))
+    return f"{here(caller)}/clusters/{quote(named.name, safe='')}#drift"
 
 
 async def _replace(request: Request, fields: Fields) -> str:
@@ -161,5 +190,6 @@ ROUTES: Final = [
     Route("/clusters/{cluster}/kubeconfig", writes(show_cluster, "kubeconfig", _replace), methods=["POST"]),
     Route("/clusters/{cluster}/wall", writes(show_cluster, "wall", set_wall), methods=["POST"]),
     Route("/clusters/{cluster}/wall/remove", writes(show_cluster, "unwall", remove_wall), methods=["POST"]),
+    Route("/clusters/{cluster}/drift", writes(show_cluster, "drift", _set_drift), methods=["POST"]),
     Route("/clusters/{cluster}/remove", writes(show_cluster, "remove", _remove), methods=["POST"]),
 ]

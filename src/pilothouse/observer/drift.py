@@ -25,7 +25,7 @@ from pilothouse.store.texts import sanitize
 
 log = structlog.get_logger(__name__)
 
-#: How soon a new revision is found; less if looks are to be repeated sooner.
+#: How soon a new revision is found, and what a cluster says of its looks; less if looks are to be repeated sooner.
 _IDLE_SECONDS: Final = 10.0
 #: Of one look, at the pace of the setting; a look that takes longer has unknown objects.
 _LONGEST_SECONDS: Final = 1800.0
@@ -66,7 +66,7 @@ class DriftLooks:
                     return
                 self._report(error)
             if not looked:
-                await asyncio.sleep(min(_IDLE_SECONDS, self._settings.drift_seconds))
+                await asyncio.sleep(min(_IDLE_SECONDS, self._settings.drift_seconds or _IDLE_SECONDS))
 
     def _report(self, error: Exception) -> None:
         """Say why a look failed."""

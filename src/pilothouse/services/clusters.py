@@ -47,6 +47,7 @@ class Cluster(ClusterName):
     wait: str
     created_at: datetime
     wall: Wall | None
+    drift_seconds: int | None
 
 
 @dataclass(frozen=True)
@@ -385,4 +386,5 @@ def cluster_of(row: store.ClusterRow) -> Cluster:
         wait=row.wait,
         created_at=row.created_at,
         wall=wall_of(row),
+        drift_seconds=row.drift_seconds,
     )

@@ -36,10 +36,13 @@ class ObserverSettings(Group):
         ge=0,
         le=1000,
         description="requests to each cluster for looks at the drift of its releases, about two for each object; "
-        "0: no such looks",
+        "0: no such looks, whatever a cluster says",
     )
     drift_seconds: float = Field(
-        3600.0, ge=1, description="age of a look at a release's drift from which on it is looked at again"
+        3600.0,
+        ge=0,
+        description="age of a look at a release's drift from which on it is looked at again, for clusters that say "
+        "nothing else (`pilothouse cluster update --drift-seconds`); 0: of those none is looked at",
     )
 
     @model_validator(mode="after")

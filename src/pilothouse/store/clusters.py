@@ -43,6 +43,7 @@ class ClusterRow:
     wall_namespaces: list[str]
     wall_user: str
     wall_groups: list[str]
+    drift_seconds: int | None
 
 
 async def add_cluster(
@@ -112,6 +113,23 @@ async def set_wall(
         update(clusters)
         .where(clusters.c.id == cluster_id, clusters.c.project_id == project_id)
         .values(**vars(wall))
+        .returning(clusters)
+    )
+    row = (await tx.execute(statement)).mappings().one_or_none()
+    return ClusterRow(**row) if row else None
+
+
+async def set_drift_seconds(
+    tx: Transaction, cluster_id: str, *, project_id: str, seconds: int | None
+) -> ClusterRow | None:
+    """Store how often the cluster's releases are looked at for drift; return None if the project has no such cluster.
+
+    0: never; None: as the settings say.
+    """
+    statement = (
+        update(clusters)
+        .where(clusters.c.id == cluster_id, clusters.c.project_id == project_id)
+        .values(drift_seconds=seconds)
         .returning(clusters)
     )
     row = (await tx.execute(statement)).mappings().one_or_none()

@@ -92,7 +92,8 @@ async def find_due(tx: Transaction, cluster_id: str, *, older_seconds: float) ->
     """Return a release that no look was at, as it is deployed now; then the one with the oldest look; None for none.
 
     Of several without a look, that which was deployed last. Not those that an operation is at work on, or that are on
-    their way to another state, nor one whose look is younger than that.
+    their way to another state, nor one whose look is younger than the cluster says, or else than ``older_seconds``; 0
+    seconds: none is due.
     """
     row = (await tx.execute(_FIND_DUE, {"of_cluster": cluster_id, "older_seconds": older_seconds})).one_or_none()
     return DueLook(*row) if row is not None else None
@@ -179,6 +180,10 @@ FROM cluster_watches WHERE cluster_id = :of_cluster
 ON CONFLICT (cluster_id, namespace, name) DO UPDATE SET looked_at = clock_timestamp(), problem = excluded.problem
 """)
 _FIND_DUE = text(f"""
+WITH looks AS (
+  SELECT coalesce(drift_seconds, CAST(:older_seconds AS double precision)) AS seconds
+  FROM clusters WHERE id = :of_cluster
+)
 SELECT due.namespace, due.name FROM (
   SELECT newest.*, looked.looked_at,
     looked.looked_at IS NULL
@@ -192,7 +197,9 @@ SELECT due.namespace, due.name FROM (
     ON looked.cluster_id = :of_cluster AND looked.namespace = newest.namespace AND looked.name = newest.name
   WHERE newest.status IN ('deployed', 'failed')
 ) due
-WHERE (is_new OR looked_at < clock_timestamp() - make_interval(secs => :older_seconds)) AND NOT EXISTS (
+WHERE (SELECT seconds FROM looks) > 0
+AND (is_new OR looked_at < clock_timestamp() - make_interval(secs => (SELECT seconds FROM looks)))
+AND NOT EXISTS (
   SELECT FROM operations o WHERE o.cluster_id = :of_cluster AND o.namespace = due.namespace
     AND o.release_name = due.name AND o.state IN ('queued', 'running', 'cancelling')
 )

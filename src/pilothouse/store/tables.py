@@ -265,6 +265,7 @@ clusters = Table(
     ),
     _text("wall_user", "who the kubeconfig's account impersonates; empty: no wall"),
     Column("wall_groups", ARRAY(Text), nullable=False, server_default="{}", comment="groups of wall_user"),
+    Column("drift_seconds", Integer, comment="between periodic looks at drift; 0: none; null: as the settings say"),
     UniqueConstraint("project_id", "name"),
     CheckConstraint("wait IN ('none', 'hooks', 'ready')", "wait"),
 )

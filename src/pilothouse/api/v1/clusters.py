@@ -10,12 +10,14 @@ from pilothouse.api.v1.dependencies import CurrentCaller, RequestId, allowed, al
 from pilothouse.api.v1.models import Body, Seconds, View
 from pilothouse.api.v1.routing import error_responses, native_router
 from pilothouse.http.json_bodies import KUBECONFIG, JsonLimits
+from pilothouse.services.cluster_drift import ClusterDrift
 from pilothouse.services.cluster_walls import ClusterWalls
 from pilothouse.services.clusters import Cluster, Clusters
 from pilothouse.services.walls import Wall
 
 router = native_router("/api/v1/clusters", tag="clusters")
 ClustersService = Annotated[Clusters, service(Clusters)]
+DriftService = Annotated[ClusterDrift, service(ClusterDrift)]
 WallsService = Annotated[ClusterWalls, service(ClusterWalls)]
 
 
@@ -50,6 +52,15 @@ class ReplaceKubeconfig(Body):
     context: str | None = None
 
 
+class SetDrift(Body):
+    """How often the cluster's releases are looked at for drift: 60 to 2,592,000 seconds.
+
+    0: never; null: as the server's settings say.
+    """
+
+    seconds: int | None
+
+
 class WallView(View):
     """The namespaces in which the project works, and the user and groups by whose rights Kubernetes judges it."""
 
@@ -59,7 +70,10 @@ class WallView(View):
 
 
 class ClusterView(View):
-    """A registered cluster; its credentials are never shown. ``wall``: what separates it from other projects there."""
+    """A registered cluster; its credentials are never shown. ``wall``: what separates it from other projects there.
+
+    ``drift_seconds``: how often its releases are to be looked at for drift; 0: never; null: as the settings say.
+    """
 
     id: str
     name: str
@@ -67,6 +81,7 @@ class ClusterView(View):
     wait: str
     created_at: Seconds
     wall: WallView | None
+    drift_seconds: int | None
 
 
 class ProbeView(View):
@@ -101,13 +116,21 @@ class IndexView(View):
     unreadable_secrets: list[UnreadableSecretView]
 
 
+class DriftView(View):
+    """The looks at drift as they are made: how often (0: never), and the most requests per second for them."""
+
+    seconds: float
+    requests_per_second: float
+
+
 class ClusterDetail(ClusterView):
-    """One cluster with the state of its release index.
+    """One cluster with the state of its release index, and how its releases are looked at for drift.
 
     ``also_registered_as``: other names under which the project has registered the same API server.
     """
 
     also_registered_as: list[str]
+    drift: DriftView
     index: IndexView
 
 
@@ -137,13 +160,17 @@ async def list_clusters(caller: CurrentCaller, clusters: ClustersService) -> lis
 
 
 @router.get("/{cluster_id}", response_model=ClusterDetail)
-async def show_cluster(cluster_id: str, caller: CurrentCaller, clusters: ClustersService) -> dict[str, object]:
+async def show_cluster(
+    cluster_id: str, caller: CurrentCaller, clusters: ClustersService, drift: DriftService
+) -> dict[str, object]:
     """Show one cluster, and the age of its release index."""
     cluster = await clusters.show(caller, cluster_id)
     index = await clusters.show_index(caller, cluster_id)
     others = await clusters.list_other_names(caller, cluster_id)
     unreadable = {"unreadable": index.unreadable.count, "unreadable_secrets": index.unreadable.first}
-    return {**vars(cluster), "also_registered_as": others, "index": {**vars(index.freshness), **unreadable}}
+    looks = {"seconds": drift.seconds_of(cluster), "requests_per_second": drift.requests_per_second}
+    index_view = {**vars(index.freshness), **unreadable}
+    return {**vars(cluster), "also_registered_as": others, "drift": looks, "index": index_view}
 
 
 @router.put("/{cluster_id}/kubeconfig", response_model=ClusterView, dependencies=[allowed("cce:cluster:update")])
@@ -176,6 +203,14 @@ async def set_wall(
 async def remove_wall(cluster_id: str, caller: CurrentCaller, walls: WallsService, request_id: RequestId) -> Cluster:
     """Remove the wall: the project acts as the registered account again. For administrators of the account."""
     return await walls.set_wall(caller, cluster_id, None, request_id=request_id)
+
+
+@router.put("/{cluster_id}/drift", response_model=ClusterView, dependencies=[allowed("cce:cluster:update")])
+async def set_drift_interval(
+    cluster_id: str, body: SetDrift, caller: CurrentCaller, drift: DriftService, request_id: RequestId
+) -> Cluster:
+    """Set how often the releases of a cluster are looked at for drift, within what the server's settings allow."""
+    return await drift.set_seconds(caller, cluster_id, body.seconds, request_id=request_id)
 
 
 @router.delete("/{cluster_id}", status_code=204)

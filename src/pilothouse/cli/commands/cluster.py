@@ -19,6 +19,7 @@ from pilothouse.errors import InvalidRequest, PilothouseError
 app = connected_group("Registered clusters.")
 
 _COLUMNS = ("id", "name", "server", "created_at")
+_SHOWN = ("id", "name", "server", "drift", "created_at")
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 ClusterName = Annotated[
@@ -36,6 +37,13 @@ WallNamespaces = Annotated[
 ]
 WallUser = Annotated[
     str | None, typer.Option("--wall-user", help="The user that the registered account impersonates for the project.")
+]
+DriftSeconds = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SECONDS|default",
+        help="How often its releases are looked at for drift; 0: never; default: as the server's settings say.",
+    ),
 ]
 WallGroups = Annotated[list[str] | None, typer.Option("--wall-group", help="A group of that user; repeatable.")]
 
@@ -78,20 +86,29 @@ def update(
     wall_user: WallUser = None,
     wall_group: WallGroups = None,
     no_wall: Annotated[bool, typer.Option("--no-wall", help="Remove the wall.")] = False,
+    drift_seconds: DriftSeconds = None,
     output: As = Output.TABLE,
 ) -> None:
-    """Replace a cluster's credentials, its wall, or both. They are tested; later actions use them."""
+    """Replace a cluster's credentials or its wall, which are tested first, or set how often it is looked at for drift.
+
+    Later actions use them.
+    """
     wall = _wall(wall_namespace, wall_user, wall_group)
     if wall and no_wall:
         raise UsageError("--no-wall: removes the wall that the other options describe; leave one of them out")
-    if kubeconfig is None and not wall and not no_wall:
-        raise UsageError("nothing to change: pass --kubeconfig, --wall-namespace and --wall-user, or --no-wall")
+    if kubeconfig is None and not wall and not no_wall and drift_seconds is None:
+        raise UsageError(
+            "nothing to change: pass --kubeconfig, --wall-namespace and --wall-user, --no-wall, or --drift-seconds"
+        )
+    looks = _looks(drift_seconds) if drift_seconds is not None else {}
     client, path, changed = client_of(context), _path(context, cluster), {}
     if kubeconfig is not None:
         body = {"kubeconfig": _read(kubeconfig), "context": kube_context}
         changed = client.call("PUT", f"{path}/kubeconfig{'?force=true' if force else ''}", body=body)
     if wall or no_wall:
         changed = client.call("DELETE" if no_wall else "PUT", f"{path}/wall", body=wall)
+    if looks:
+        changed = client.call("PUT", f"{path}/drift", body=looks)
     print_rows([changed], _COLUMNS, output, single=True)
 
 
@@ -104,7 +121,11 @@ def list_all(context: typer.Context, output: As = Output.TABLE) -> None:
 @app.command("show")
 def show(context: typer.Context, cluster: ClusterName, output: As = Output.TABLE) -> None:
     """Show one cluster."""
-    print_rows([client_of(context).call("GET", _path(context, cluster))], _COLUMNS, output, single=True)
+    found = client_of(context).call("GET", _path(context, cluster))
+    if output is Output.TABLE and "drift" in found:  # older servers do not tell
+        print_rows([found | {"drift": _drift_words(found)}], _SHOWN, output, single=True)
+    else:
+        print_rows([found], _COLUMNS, output, single=True)
 
 
 @app.command("probe")
@@ -151,6 +172,24 @@ def _wall(namespaces: list[str] | None, user: str | None, groups: list[str] | No
     if not namespaces or not user:
         raise UsageError("a wall needs both --wall-namespace and --wall-user")
     return {"namespaces": namespaces, "user": user, "groups": groups or []}
+
+
+def _looks(drift_seconds: str) -> dict[str, int | None]:
+    """Return the body that sets the interval of looks at drift."""
+    if drift_seconds == "default":
+        return {"seconds": None}
+    if not (drift_seconds.isascii() and drift_seconds.isdigit()):
+        raise UsageError(f"--drift-seconds: {drift_seconds!r} is neither a whole number of seconds nor 'default'")
+    return {"seconds": int(drift_seconds[:12])}
+
+
+def _drift_words(found: dict[str, Any]) -> str:
+    """Return how often the cluster's releases are looked at, and who says so."""
+    seconds = found["drift"]["seconds"]
+    often = f"looked at every {seconds:g} s" if seconds else "not looked at"
+    if not found["drift"]["requests_per_second"]:
+        return f"{often} (the server makes no looks)"
+    return f"{often} (the server's setting)" if found["drift_seconds"] is None else often
 
 
 def _read(kubeconfig: Path) -> str:
