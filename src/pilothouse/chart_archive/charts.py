@@ -9,7 +9,7 @@ import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Final, cast
 
 import orjson
 
@@ -29,7 +29,7 @@ _VERSION = re.compile(
     r"(-(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)(\.(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*))*)?"
     r"(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?"
 )
-_READMES = frozenset({"readme.md", "readme.txt", "readme"})
+README_NAMES: Final = frozenset({"readme.md", "readme.txt", "readme"})
 _CRDS = re.compile(r"(?:charts/[^/]+/)*crds/.+\.(?:ya?ml|json)")
 _SCHEMA = "values.schema.json"
 _KEPT = frozenset({"Chart.yaml", "values.yaml", "requirements.yaml"})
@@ -93,7 +93,7 @@ def inspect_chart(archive: bytes | BinaryIO, *, limits: ChartLimits) -> ChartArc
         version=metadata["version"],
         description=metadata["description"],
         icon_url=metadata["icon"],
-        readme_name=next((path for path in found.paths if path.casefold() in _READMES), ""),
+        readme_name=next((path for path in found.paths if path.casefold() in README_NAMES), ""),
         values=values,
         app_version=metadata["appVersion"],
         type=metadata["type"] or "application",

@@ -100,9 +100,15 @@ async def _page_of(
     caller, signers = caller_of(request), None
     if caller.may("cce:chart:list"):
         signers = await service_of(request, Charts).list_signers(caller, [row.digest])
-    values = await _values(row.values_json)
     return await page(
-        request, "chart.html", row=row, values=values, warnings=warnings, ends=ends or {}, signers=signers
+        request,
+        "chart.html",
+        row=row,
+        values=await _values(row.values_json),
+        readme=await service_of(request, Charts).read_readme(caller, row),
+        warnings=warnings,
+        ends=ends or {},
+        signers=signers,
     )
 
 

@@ -148,13 +148,13 @@ def _live_path(request: Request, follows: str, stamp: str) -> str:
     return f"{follows}/live?{urlencode([*((name, value) for name, value in shown if name != _SEEN), (_SEEN, stamp)])}"
 
 
-def _follow(show: Callable[[Request], Awaitable[Response]] | None, follows: str) -> Callable[..., Awaitable[Response]]:
+def follow(show: Callable[[Request], Awaitable[Response]] | None, follows: str) -> Callable[..., Awaitable[Response]]:
     """Return what tells a page that is open what has become of the release: its head, and if it moved the rest too.
 
     What cannot be read now stays as it was shown, with the reason, and is asked for again.
     """
 
-    async def follow(request: Request) -> Response:
+    async def tell(request: Request) -> Response:
         seen = request.query_params.get(_SEEN, "")[:_LONGEST_STAMP]
         try:
             detail = await show_head(request)
@@ -173,7 +173,7 @@ def _follow(show: Callable[[Request], Awaitable[Response]] | None, follows: str)
         told = _head(request, detail, follows, stale=stale, seen=seen if stale else "")
         return await page(request, "release_now.html", **told)
 
-    return follow
+    return tell
 
 
 def _place_path(request: Request) -> str:
@@ -333,15 +333,15 @@ async def show_history(request: Request) -> Response:
 PREFIX: Final = "/releases/{cluster}/{namespace}/{name}"
 ROUTES: Final = [
     Route(PREFIX, show_release, methods=["GET"]),
-    Route(f"{PREFIX}/live", _follow(show_release, ""), methods=["GET"]),
-    Route(f"{PREFIX}{_HEAD}/live", _follow(None, _HEAD), methods=["GET"]),
+    Route(f"{PREFIX}/live", follow(show_release, ""), methods=["GET"]),
+    Route(f"{PREFIX}{_HEAD}/live", follow(None, _HEAD), methods=["GET"]),
     Route(f"{PREFIX}/health/live", show_health, methods=["GET"]),
     Route(f"{PREFIX}/resources", show_resources, methods=["GET"]),
     Route(f"{PREFIX}/resources/live", show_resources, methods=["GET"]),
     Route(f"{PREFIX}/values", show_values, methods=["GET"]),
-    Route(f"{PREFIX}/values/live", _follow(show_values, "/values"), methods=["GET"]),
+    Route(f"{PREFIX}/values/live", follow(show_values, "/values"), methods=["GET"]),
     Route(f"{PREFIX}/manifest", show_manifest, methods=["GET"]),
-    Route(f"{PREFIX}/manifest/live", _follow(show_manifest, "/manifest"), methods=["GET"]),
+    Route(f"{PREFIX}/manifest/live", follow(show_manifest, "/manifest"), methods=["GET"]),
     Route(f"{PREFIX}/history", show_history, methods=["GET"]),
-    Route(f"{PREFIX}/history/live", _follow(show_history, "/history"), methods=["GET"]),
+    Route(f"{PREFIX}/history/live", follow(show_history, "/history"), methods=["GET"]),
 ]

@@ -233,6 +233,13 @@ class Charts:
             raise NotFound(f"chart {chart.name} {chart.version} has no values.schema.json")
         return schema
 
+    async def read_readme(self, caller: Caller, chart: ChartRow) -> str:
+        """Return the chart's README as it is in the archive; empty if it has none."""
+        caller.require("cce:chart:get")
+        async with self._database.autocommit() as connection:
+            content = await archives.read_archive(connection, chart.digest) if chart.instruction else None
+        return await self._checks.read_readme(content, project_id=caller.project_id) if content is not None else ""
+
     async def download(self, caller: Caller, chart_id: str) -> Download:
         """Return the chart's archive, byte for byte as uploaded; NotFound if the project has no such chart.
 

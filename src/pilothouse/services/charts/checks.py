@@ -12,6 +12,7 @@ from pilothouse.engine.inspection import LintFinding
 from pilothouse.engine.pool import EnginePool
 from pilothouse.engine.protocol import LintRequest
 from pilothouse.errors import EngineCrashed, EngineTimeout, HelmError, InvalidChart
+from pilothouse.services.charts.texts import read_texts
 from pilothouse.settings import ChartLimits, EngineSettings
 from pilothouse.shares import FairSlots
 
@@ -52,6 +53,12 @@ class ChartChecks:
         """Return the schema of the chart's values, empty without one; raise InvalidChart or Busy."""
         async with self._slots.hold(project_id, seconds=self._settings.queue_seconds):
             return await asyncio.to_thread(read_schema, archive, limits=self._limits)
+
+    async def read_readme(self, archive: bytes, *, project_id: str) -> str:
+        """Return the chart's README as it is, empty without one; raise InvalidChart or Busy."""
+        async with self._slots.hold(project_id, seconds=self._settings.queue_seconds):
+            readme, _, _ = await asyncio.to_thread(read_texts, archive, limits=self._limits)
+        return readme
 
     async def _lint(self, archive: BinaryIO, project_id: str) -> Sequence[LintFinding]:
         seconds = self._settings.answer_seconds

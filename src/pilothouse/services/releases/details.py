@@ -5,13 +5,17 @@ only Helm's Secret has (notes, labels, values, manifest, hooks) are read from th
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from pilothouse.auth.policy import READ_VALUES
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.errors import Busy, ClusterDenied, ClusterUnavailable, CorruptRelease, NotFound, ReleaseMissing
+from pilothouse.kubernetes.budget import keep
+from pilothouse.kubernetes.client import Secret
 from pilothouse.kubernetes.helm_secrets import OPERATION_LABEL, StoredRelease, read_release
+from pilothouse.kubernetes.stored_chart_texts import StoredChartTexts, read_chart_texts
 from pilothouse.masking_thread import in_masking_thread
 from pilothouse.off_loop import off_loop
 from pilothouse.redaction import WITHHELD
@@ -41,6 +45,7 @@ from pilothouse.store.verifications import VerificationRow
 _MOST_REVISIONS = 256
 #: Descriptions of a history whose values are looked up, which may be large.
 _MOST_MASKED = 10
+Found = TypeVar("Found")
 _SYSTEM_LABELS = frozenset({"name", "owner", "status", "version", "createdAt", "modifiedAt", OPERATION_LABEL})
 
 
@@ -326,6 +331,21 @@ class ReleaseDetails:
 
     async def read_stored(self, place: ReleaseRef, revision: int | None) -> StoredRelease:
         """Return what Helm stored of a revision (None: the newest) in the cluster of that id, else raise NotFound."""
+        return await self._read(place, revision, read_release)
+
+    async def read_chart(self, place: ReleaseRef) -> StoredChartTexts:
+        """Return what the chart of the newest revision says of itself; raise NotFound, or CorruptRelease."""
+
+        async def read(secret: Secret) -> StoredChartTexts:
+            found = await asyncio.to_thread(read_chart_texts, secret)
+            size = len(found.readme) + len(found.schema)
+            keep(size, unpacked=size)
+            return found
+
+        return await self._read(place, None, read)
+
+    async def _read(self, place: ReleaseRef, revision: int | None, read: Callable[[Secret], Awaitable[Found]]) -> Found:
+        """Return what was read of the Secret of a revision."""
         if not is_namespace(place.namespace) or not is_name(place.name):
             raise ReleaseMissing(f"release {place.name!r} does not exist in namespace {place.namespace!r}")
         cluster = await self._clusters.reach(place.cluster, project_id=None)
@@ -339,7 +359,7 @@ class ReleaseDetails:
             secret = await client.find_release_secret(namespace=place.namespace, name=place.name, revision=revision)
             if secret is None:
                 raise unknown_revision(place, revision, None)
-            return await read_release(secret)
+            return await read(secret)
 
     async def explain_missing(self, place: ReleaseRef, cluster_name: str) -> NotFound:
         """Return the error for a release that the cluster of that id does not have."""

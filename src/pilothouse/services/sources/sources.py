@@ -23,6 +23,7 @@ from pilothouse.errors import (
     SourceUntrusted,
 )
 from pilothouse.services.charts.signatures import Signatures, TrustedKeys
+from pilothouse.services.charts.texts import read_texts
 from pilothouse.services.charts.trust import SET_TRUST
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import current_caller, require_still
@@ -45,7 +46,6 @@ from pilothouse.services.sources.records import (
     verification_of,
 )
 from pilothouse.services.sources.sync import Found, SourceSync
-from pilothouse.services.sources.texts import read_texts
 from pilothouse.settings import ChartLimits, Settings
 from pilothouse.store import (
     archives,
