@@ -63,6 +63,7 @@ from pilothouse.services.identity.passwords import Passwords
 from pilothouse.services.identity.policies import Policies
 from pilothouse.services.identity.projects import Projects
 from pilothouse.services.identity.provider_users import ProviderUsers
+from pilothouse.services.identity.sealed_forms import SealedForms
 from pilothouse.services.identity.sessions import Sessions
 from pilothouse.services.identity.single_sign_on import SingleSignOn
 from pilothouse.services.identity.standing import Standing
@@ -262,6 +263,7 @@ def _identity_services(
         DeviceLogIns(database, tokens, audit, often=settings.identity.logins_per_second, people=devices),
         sessions,
         SingleSignOn(runtime.keys, sessions, settings.oidc, audit, people=people),
+        SealedForms(runtime.keys),
         Projects(database, region=settings.region),
         Users(database, passwords),
         Policies(database),

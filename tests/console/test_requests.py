@@ -114,7 +114,7 @@ def test_only_a_form_of_the_ended_session_is_kept_through_the_log_in(http: httpx
         assert (asked.status_code, 'of-others"' in asked.text) == (401, False), (fields, headers)
     http.cookies.set("pilothouse-session", ended)
     asked = http.post(path, data={"confirm": "of-others", "csrf": right}, headers=SAME_SITE)
-    assert (asked.status_code, 'name="kept.confirm" value="of-others"' in asked.text) == (401, True)
+    assert (asked.status_code, "of-others" in asked.text.replace(path, "")) == (401, False)
     again = log_in(http, **login, **carried(asked))
     assert f'action="{path}"' in again.text
     assert ("of-others" in again.text, "Uninstall" in again.text) == (True, True)

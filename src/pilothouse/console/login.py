@@ -97,7 +97,7 @@ async def log_in(request: Request) -> Response:
     """Open a session for a password or a token."""
     csrf.check_origin(request)
     fields = await read_fields(request)
-    kept = read_carried(fields)
+    kept = read_carried(request, fields)
     next_path = own_path(fields.get("next", ""))
     try:
         opened = await _open(request, fields)
@@ -202,7 +202,7 @@ async def _form(
         "login.html",
         status_code=status_code,
         next_path=own_path(next_path),
-        kept=kept.hidden,
+        kept=kept.sealed,
         typed=said,
         problem=problem,
         told=told,

@@ -37,6 +37,7 @@ _ACTIONS: Final = Texts({
     f"{_USER}/state?enable": gettext_noop("Enable a user"),
     "/charts": gettext_noop("Upload a chart"),
     "/clusters": gettext_noop("Add a cluster"),
+    "/clusters/{cluster}/drift": gettext_noop("Set how often a cluster is looked at for drift"),
     "/clusters/{cluster}/kubeconfig": gettext_noop("Replace the kubeconfig of a cluster"),
     "/clusters/{cluster}/remove": gettext_noop("Remove a cluster"),
     "/clusters/{cluster}/wall": gettext_noop("Set or change the wall of a cluster"),
@@ -94,6 +95,7 @@ _FIELDS: Final = Texts({
 _CHOICES: Final[Mapping[str, Texts]] = {
     "crds": CRDS,
     "mode": MODES,
+    "often": Texts({**INTERVALS, "default": gettext_noop("as the server says")}),
     "project": Texts({"account": gettext_noop("the whole account")}),
     "sync_seconds": INTERVALS,
     "take": Texts({
