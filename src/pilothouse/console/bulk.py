@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from pilothouse.console.bulk_upgrades import explain_no_update, submit_upgrade
 from pilothouse.console.faults import tell
 from pilothouse.console.forms import Fields
 from pilothouse.console.operations import OPERATION_ID, cluster_names
@@ -40,7 +41,11 @@ from pilothouse.store.operations import OperationRow
 
 #: All are read and ordered within one request.
 MOST: Final = 25
-_RIGHTS: Final[dict[str, str]] = {Action.UNINSTALL: "cce:release:delete", Action.ROLLBACK: "cce:release:update"}
+_RIGHTS: Final[dict[str, str]] = {
+    Action.UPGRADE: "cce:release:update",
+    Action.ROLLBACK: "cce:release:update",
+    Action.UNINSTALL: "cce:release:delete",
+}
 #: Why a release is left alone.
 UNDERWAY: Final = Texts({
     Action.INSTALL: gettext_noop("its install is not finished"),
@@ -50,12 +55,15 @@ UNDERWAY: Final = Texts({
     Action.TEST: gettext_noop("its test is not finished"),
 })  # fmt: skip
 _PART: Final = r"([^/@\s\0]{1,128})"
-_NAMED: Final = re.compile(rf"{_PART}/{_PART}/{_PART}(?:@([0-9]{{1,10}}))?(?:>([0-9]{{1,10}}))?(?:!(-?[0-9]{{1,18}}))?")
+_NAMED: Final = re.compile(
+    rf"{_PART}/{_PART}/{_PART}(?:@([0-9]{{1,10}}))?(?:>([0-9]{{1,10}}))?(?:=([0-9A-Za-z.+-]{{1,128}}))?"
+    r"(?:!(-?[0-9]{1,18}))?"
+)
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """A release that was chosen; ``target``: the revision that a rollback goes back to.
+    """A release that was chosen; ``target``: the revision that a rollback goes back to, ``version``: of an upgrade.
 
     ``since``: when it was first installed, in microseconds. ``problem``: why nothing can be done with it, or why it was
     not ordered; ``operation_id``: the order, ``row``: how it is now. ``unsure``: it may be ordered although there was a
@@ -66,6 +74,7 @@ class Chosen:
     detail: ReleaseDetail | None = field(default=None, repr=False)
     revision: int = 0
     target: int = 0
+    version: str = ""
     since: int = 0
     problem: str = ""
     operation_id: str = ""
@@ -75,8 +84,8 @@ class Chosen:
     @property
     def text(self) -> str:
         """The release as a form carries it, with what the page has shown of it."""
-        shown = f"@{self.revision}" + (f">{self.target}" if self.target else "") + f"!{self.since}"
-        return f"{self.place.cluster}/{self.place.namespace}/{self.place.name}{shown}"
+        aim = f">{self.target}" if self.target else f"={self.version}" if self.version else ""
+        return f"{self.place.cluster}/{self.place.namespace}/{self.place.name}@{self.revision}{aim}!{self.since}"
 
 
 def read_places(texts: list[str], *, most: int) -> list[ReleaseRef]:
@@ -93,7 +102,8 @@ def _read(texts: list[str], *, most: int = MOST) -> list[Chosen]:
                 "release", gettext("%(given)s is not a release; choose some in the list", given=repr(text[:80]))
             )
         place = ReleaseRef(found[1], found[2], found[3])
-        chosen[place] = Chosen(place, revision=int(found[4] or 0), target=int(found[5] or 0), since=int(found[6] or 0))
+        revision, target, since = (int(number or 0) for number in (found[4], found[5], found[7]))
+        chosen[place] = Chosen(place, revision=revision, target=target, version=found[6] or "", since=since)
     if not chosen:
         raise wrong("release", gettext("none is chosen; tick some in the list first"))
     if len(chosen) > most:
@@ -108,8 +118,7 @@ def _read(texts: list[str], *, most: int = MOST) -> list[Chosen]:
 
 def _read_action(request: Request, text: str) -> str:
     if text not in _RIGHTS:
-        one, other = _RIGHTS
-        raise wrong("do", gettext("choose what to do with them: %(one)s or %(other)s", one=one, other=other))
+        raise wrong("do", gettext("choose what to do with them: %(actions)s", actions=", ".join(_RIGHTS)))
     caller_of(request).require(_RIGHTS[text])
     return text
 
@@ -151,26 +160,30 @@ def _confirmation(action: str, chosen: list[Chosen]) -> str:
 
 
 async def _look(request: Request, action: str, one: Chosen) -> Chosen:
-    details, caller = service_of(request, ReleaseDetails), caller_of(request)
     try:
-        detail = await details.show_head(caller, one.place)
-        release = detail.release
-        since = microseconds(release.created_at)
-        looked = replace(one, detail=detail, revision=release.revision, target=0, since=since)
-        if detail.underway is not None:
-            return replace(looked, problem=UNDERWAY[detail.underway.action])
-        if detail.elsewhere is not None:
-            return replace(looked, problem=gettext("it is at work through another registration of the API server"))
-        if action == Action.UNINSTALL:
-            return looked
-        if is_uninstalled(detail):
-            return replace(looked, problem=gettext("it is uninstalled; bring it back on its own page"))
-        target = find_last_good(await read_earlier(request, detail)) or 0
+        detail = await service_of(request, ReleaseDetails).show_head(caller_of(request), one.place)
+        since = microseconds(detail.release.created_at)
+        looked = replace(one, detail=detail, revision=detail.release.revision, target=0, version="", since=since)
+        if problem := _explain_alone(action, detail):
+            return replace(looked, problem=problem)
+        if action == Action.UPGRADE:
+            return replace(looked, version=detail.origin.newer_version)
+        target = (find_last_good(await read_earlier(request, detail)) or 0) if action == Action.ROLLBACK else 0
     except PilothouseError as error:
         return replace(one, problem=refusal(request, error, place=one.place).text)
-    return replace(
-        looked, target=target, problem="" if target else gettext("it has no earlier revision that went well")
-    )
+    alone = gettext("it has no earlier revision that went well") if action == Action.ROLLBACK and not target else ""
+    return replace(looked, target=target, problem=alone)
+
+
+def _explain_alone(action: str, detail: ReleaseDetail) -> str:
+    """Return why the action leaves the release alone, as far as its head tells; empty if it does not."""
+    if detail.underway is not None:
+        return UNDERWAY[detail.underway.action]
+    if detail.elsewhere is not None:
+        return gettext("it is at work through another registration of the API server")
+    if action != Action.UNINSTALL and is_uninstalled(detail):
+        return gettext("it is uninstalled; bring it back on its own page")
+    return explain_no_update(detail) if action == Action.UPGRADE else ""
 
 
 async def carry_out(request: Request) -> Response:
@@ -239,6 +252,8 @@ async def _submit(request: Request, action: str, one: Chosen, options: DeleteRel
     try:
         if action == Action.UNINSTALL:
             accepted = await submit_uninstall(request, one.place, replace(options, seen=seen), key=key)
+        elif action == Action.UPGRADE:
+            accepted = await submit_upgrade(request, one.place, one.version, seen=seen, key=key)
         else:
             accepted = await submit_rollback(
                 request, one.place, revision=one.target, include_hooks=False, key=key, seen=seen

@@ -51,6 +51,7 @@ _ACTIONS: Final = Texts({
     f"{_RELEASE}/unlock": gettext_noop("Unlock"),
     "/releases/bulk": gettext_noop("Change several releases"),
     f"/releases/bulk?{Action.ROLLBACK}": gettext_noop("Roll back several releases"),
+    f"/releases/bulk?{Action.UPGRADE}": gettext_noop("Upgrade several releases"),
     f"/releases/bulk?{Action.UNINSTALL}": gettext_noop("Uninstall several releases"),
     "/sources": gettext_noop("Add a source"),
     "/sources/{source}/change": gettext_noop("Change a source"),
