@@ -47,9 +47,9 @@ def test_a_chart_that_says_nothing_is_no_fault(extra: dict[str, Any]):
 
 
 def test_bytes_that_are_no_text_are_shown_as_far_as_they_go():
-    data = base64.b64encode(b"caf\xe9").decode()
+    data = base64.b64encode(b"R\xe9ad").decode()
     found = read_chart_texts(stored({"metadata": {"name": "web"}, "files": [{"name": "README", "data": data}]}))
-    assert found.readme == "caf\N{REPLACEMENT CHARACTER}"
+    assert found.readme == "R\N{REPLACEMENT CHARACTER}ad"
 
 
 @pytest.mark.parametrize(
