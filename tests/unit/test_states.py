@@ -29,7 +29,9 @@ OTHER_WORDS = {
     "services/releases/preflight.py": {"install", "upgrade"},  # in the text of an error
     "worker/lease.py": {"failed"},  # a renewal
     "worker/webhooks/messages.py": {"succeeded", "failed"},  # verbs of a message
-    "store/tables.py": {*OperationState},  # conditions of indexes, which alembic compares with the database's
+    "store/tables/operations.py": {
+        *OperationState
+    },  # conditions of indexes, which alembic compares with the database's
 }
 
 

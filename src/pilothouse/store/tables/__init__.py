@@ -1,0 +1,106 @@
+"""The tables as SQLAlchemy sees them; ``migrations/`` creates them, and a test compares the two.
+
+Every secret is sealed (``*_sealed``, see ``auth.sealing``): the database never holds a plaintext key, password,
+kubeconfig or release value.
+"""
+
+from pilothouse.store.tables.audit import audit
+from pilothouse.store.tables.charts import chart_archives, chart_verifications, charts, project_archives, project_trust
+from pilothouse.store.tables.clusters import cluster_watches, clusters, observers
+from pilothouse.store.tables.columns import metadata
+from pilothouse.store.tables.identity import (
+    access_keys,
+    domains,
+    exchanged_tokens,
+    group_roles,
+    groups,
+    password_failures,
+    policies,
+    policy_attachments,
+    projects,
+    role_assignments,
+    schema_compatibility,
+    sessions,
+    tokens,
+    users,
+)
+from pilothouse.store.tables.operations import (
+    IN_ORDER,
+    IS_HELD,
+    IS_LARGE,
+    OF_CLUSTERS,
+    OF_PROJECTS,
+    OF_SERVERS,
+    idempotency_keys,
+    in_states,
+    one_application,
+    one_writer,
+    operation_events,
+    operation_evidence,
+    operations,
+    plans,
+    repairs,
+)
+from pilothouse.store.tables.releases import drift_looks, drift_rules, release_revisions
+from pilothouse.store.tables.sources import (
+    chart_origins,
+    chart_sources,
+    refused_versions,
+    removed_origins,
+    signed_versions,
+    source_versions,
+)
+from pilothouse.store.tables.webhooks import webhook_deliveries, webhooks
+
+__all__ = [
+    "IN_ORDER",
+    "IS_HELD",
+    "IS_LARGE",
+    "OF_CLUSTERS",
+    "OF_PROJECTS",
+    "OF_SERVERS",
+    "access_keys",
+    "audit",
+    "chart_archives",
+    "chart_origins",
+    "chart_sources",
+    "chart_verifications",
+    "charts",
+    "cluster_watches",
+    "clusters",
+    "domains",
+    "drift_looks",
+    "drift_rules",
+    "exchanged_tokens",
+    "group_roles",
+    "groups",
+    "idempotency_keys",
+    "in_states",
+    "metadata",
+    "observers",
+    "one_application",
+    "one_writer",
+    "operation_events",
+    "operation_evidence",
+    "operations",
+    "password_failures",
+    "plans",
+    "policies",
+    "policy_attachments",
+    "project_archives",
+    "project_trust",
+    "projects",
+    "refused_versions",
+    "release_revisions",
+    "removed_origins",
+    "repairs",
+    "role_assignments",
+    "schema_compatibility",
+    "sessions",
+    "signed_versions",
+    "source_versions",
+    "tokens",
+    "users",
+    "webhook_deliveries",
+    "webhooks",
+]
