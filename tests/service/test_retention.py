@@ -1,19 +1,22 @@
 """What is over is forgotten after a while, and nothing that a reader still needs, on a real PostgreSQL."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg.rows import scalar_row
+from sqlalchemy.event import listen
 
 from pilothouse.errors import Busy, KeyUsed
 from pilothouse.settings import RetentionSettings
 from pilothouse.store import idempotency_keys, operation_events, operations
 from pilothouse.store import submit as queue
-from pilothouse.store.database import Database
+from pilothouse.store.database import Database, Transaction
 from pilothouse.store.idempotency_keys import NewKey
 from pilothouse.store.operations import OperationRow
+from pilothouse.store.release_index import sweep_tombstones
 from pilothouse.worker.maintenance import retention
 from pilothouse.worker.maintenance.retention import forget
 from tests.support.operations import LIMITS, accept, new_install
@@ -143,6 +146,41 @@ async def test_the_walk_goes_on_behind_what_it_keeps(
             index(execute, f"r{number}", 1)
     assert (await forget(database, SETTINGS))["operations"] == 3
     assert [name for name, _ in left(execute)] == [f"r{number}" for number in range(5)]
+
+
+async def pages_of(database: Database, sweep: Callable[[Transaction], Awaitable[object]]) -> int:
+    """Return how many pages PostgreSQL touches for the sweep, which it does not carry out."""
+    said: list[tuple[str, Any]] = []
+    async with database.transaction() as tx:
+        listen(tx.sync_connection, "before_cursor_execute", lambda _c, _u, sql, given, *_: said.append((sql, given)))
+        await sweep(tx)
+        await tx.rollback()
+    [(statement, parameters)] = said
+    with psycopg.connect(database.dsn(), row_factory=scalar_row) as connection:
+        found = connection.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", parameters).fetchone()
+        connection.rollback()
+    assert found is not None
+    return int(found[0]["Plan"]["Shared Hit Blocks"]) + int(found[0]["Plan"]["Shared Read Blocks"])
+
+
+def fill(execute: Execute) -> None:
+    """Ten revisions of each of 3,000 releases of one namespace."""
+    execute(
+        "INSERT INTO release_revisions (cluster_id, namespace, secret, name, revision, epoch, resource_version, uid,"
+        " status, description, chart_name, chart_version)"
+        " SELECT 'listed', 'default', 'r' || n, 'r' || mod(n, 3000), n / 3000 + 1, 0, 1, '', 'superseded', '', 'chart',"
+        " '1' FROM generate_series(0, 29999) n"
+    )
+
+
+async def test_tombstones_are_found_without_reading_what_lives(database: Database, execute: Execute):
+    fill(execute)
+    index(execute, "buried", 1)
+    execute("UPDATE release_revisions SET gone_at = now() - interval '1 day' WHERE name = 'buried'")
+    execute("ANALYZE release_revisions")
+    assert await pages_of(database, sweep_tombstones) < 50
+    async with database.transaction() as tx:
+        assert await sweep_tombstones(tx) == 1
 
 
 async def test_audit_rows_go_by_age_in_pieces(database: Database, execute: Execute):

@@ -68,6 +68,7 @@ release_revisions = Table(
         text("revision DESC"),
         where="gone_at IS NULL AND problem = '' AND (status <> 'superseded' OR exposed)",
     ),
+    partial_index("ix_release_revisions_gone", "gone_at", where="gone_at IS NOT NULL"),
     partial_index("ix_release_revisions_problem", "cluster_id", where="gone_at IS NULL AND problem <> ''"),
 )
 
