@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from pilothouse.api.v1 import release_bodies, render
+from pilothouse.api.v1.models import Body
 from pilothouse.cli import COMMANDS
 from pilothouse.cli.groups import load_command
 from pilothouse.cli.helm_words import COMMANDS as HELM_COMMANDS
@@ -20,6 +22,15 @@ GETS = ["get all", "get hooks", "get manifest", "get metadata", "get notes", "ge
 SHOWS = ["show all", "show chart", "show crds", "show readme", "show values"]
 TWINS = ["install", "upgrade", "rollback", "uninstall", "test", "list", "status", "history", "template", "lint", "show"]
 TWINS += [*GETS, *SHOWS, "pull", "search", "version", "env", "completion"]
+#: What requests have as options.
+BODIES: dict[str, tuple[type[Body], ...]] = {
+    "install": (release_bodies.DeployReleaseBody, release_bodies.DeployOptions),
+    "upgrade": (release_bodies.DeployReleaseBody, release_bodies.DeployOptions),
+    "rollback": (release_bodies.RollbackReleaseBody, release_bodies.RollbackOptions),
+    "uninstall": (release_bodies.DeleteReleaseBody, release_bodies.DeleteOptions),
+    "test": (release_bodies.RunTestsBody, release_bodies.RunTestsOptions),
+    "template": (render.RenderBody, render.RenderOptions),
+}
 #: Those that helm has below a name of a group.
 BELOW = {"search": "search repo", "completion": "completion bash"}
 
@@ -110,6 +121,17 @@ def test_every_flag_of_helm_is_ours_too_or_the_page_says_why_not(kubernetes: Run
     assert {mine[name] for name in mine.keys() & theirs.keys()} == {
         theirs[name] for name in mine.keys() & theirs.keys()
     }
+
+
+@pytest.mark.parametrize(("command", "bodies"), BODIES.items())
+def test_every_flag_of_helm_is_an_option_of_the_api_or_the_page_says_what_is_in_its_place(
+    kubernetes: RunningCluster, command: str, bodies: tuple[type[Body], ...]
+):
+    options = {f"--{name.replace('_', '-')}" for body in bodies for name in body.model_fields}
+
+    missing = helms(kubernetes.helm, command).keys() - options - {"--help"}
+
+    assert missing == {flag for name, flag in rows("Options in the bodies of the API") if name == command}
 
 
 @pytest.mark.parametrize("command", [name for name in TWINS if " " not in name])
