@@ -12,6 +12,7 @@ from tests.support.releases import HelmCommand, OneRelease
 from tests.support.servers import RunningServer, wait_for
 from tests.support.terminals import open_terminal
 from tests.support.typed import Start, Typed, done
+from tests.support.users import add_person
 from tests.support.workloads import hook_template
 
 #: The log of every container of the local cluster.
@@ -93,6 +94,30 @@ def test_lines_of_tests_are_told_while_they_run(release: OneRelease):
     operation = f"/api/v1/operations/{answer.headers['x-operation-id']}"
     assert server.send("GET", operation).json()["state"] == "running"
     assert server.send("POST", f"{operation}/cancel").is_success
+
+
+def test_whoever_may_not_read_logs_sees_no_line_of_them(release: OneRelease):
+    server, reader = release.server, add_person(release.server, "readonly").server
+    test = hook_template("test", fate="slow", kind="Pod", name="test")
+    release.create(upload(server, test=test, config=config_map_template()))
+    release.settled()
+    path = f"/api/v1/clusters/{server.cluster_id}/namespaces/{release.namespace}/releases/logs/test"
+    answer = server.send("POST", path, json_body={}, headers={"Prefer": "wait=60"}, timeout=90)
+    operation = f"/api/v1/operations/{answer.json()['id']}"
+    assert LAST in server.send("GET", f"{operation}/events").text
+    [evidence] = server.send("GET", f"{operation}/evidence").json()
+    assert [one["containers"][0]["log"][-1] for one in evidence["pods"]] == [LAST]
+    assert evidence["missing"] == []
+
+    seen = reader.send("GET", f"{operation}/events")
+    assert seen.json()
+    assert LAST not in seen.text
+    stream = reader.send("GET", f"{operation}/events", headers={"Accept": "text/event-stream"})
+    assert "event: end" in stream.text
+    assert LAST not in stream.text
+    [withheld] = reader.send("GET", f"{operation}/evidence").json()
+    assert [one["containers"][0]["log"] for one in withheld["pods"]] == [[]]
+    assert withheld["missing"] == ["lines of logs: to see them takes pilothouse:logs:read"]
 
 
 def test_without_hooks_nothing_of_a_log_is_written(release: OneRelease):

@@ -25,6 +25,7 @@ from pilothouse.http.requests import request_id_of, service_of
 from pilothouse.http.time_markers import read_time_marker, write_time_marker
 from pilothouse.services.clusters import Clusters
 from pilothouse.services.operations.cancel import Cancellations
+from pilothouse.services.operations.logs import sees_logs
 from pilothouse.services.operations.read import Operations
 from pilothouse.services.releases.details import ReleaseDetails, ReleaseRef
 from pilothouse.services.releases.plans import Plans
@@ -206,7 +207,7 @@ async def _operation_message(request: Request, row: OperationRow, events: _Event
     caller, shared = caller_of(request), cast("Shared[bytes]", request.app.state.messages)
     at_release = caller.at(row.cluster_id, row.namespace).may(_GET)
     rights = caller.may(_LIST), caller.may(_GET), at_release, caller.may(_MAY_CANCEL.get(row.action, ""))
-    key = (spoken(), row, events.last, here(caller), rights, names.get(row.cluster_id))
+    key = (spoken(), row, events.last, here(caller), rights, sees_logs(caller, row), names.get(row.cluster_id))
 
     async def make() -> bytes:
         return message(await fragment(request, "operation_body.html", **await _shown(request, row, events, names)))

@@ -61,9 +61,13 @@ def _parameters(operation_id: str, attempt: int, kind: str, said: str, data: dic
     return params | {"with_data": sanitize_data(data)}
 
 
-async def list_events(tx: Transaction, operation_id: str, *, after: int = 0, limit: int) -> list[EventRow]:
-    """Return the events after that id, oldest first."""
-    rows = await tx.execute(_LIST, {"of_operation": operation_id, "after": after, "most": limit})
+async def list_events(
+    tx: Transaction, operation_id: str, *, after: int = 0, limit: int, logs: bool = True
+) -> list[EventRow]:
+    """Return the events after that id, oldest first; without ``logs`` none with lines of logs."""
+    rows = await tx.execute(
+        _LIST if logs else _LIST_WITHOUT_LOGS, {"of_operation": operation_id, "after": after, "most": limit}
+    )
     return [EventRow(**row) for row in rows.mappings()]
 
 
@@ -134,6 +138,7 @@ _EVENTS = (
     .limit(bindparam("most", type_=Integer))
 )
 _LIST = _EVENTS.where(operation_events.c.id > bindparam("after", type_=BigInteger)).order_by(operation_events.c.id)
+_LIST_WITHOUT_LOGS = _LIST.where(operation_events.c.kind != HOOK_LOG)
 _FROM_THE_END = _EVENTS.order_by(operation_events.c.id.desc())
 # in one statement, so that both are as of one moment
 _LIST_NEWEST = union_all(

@@ -3,13 +3,14 @@
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pilothouse.errors import NotFound
 from pilothouse.kubernetes.kubeconfig import api_server
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import Standing
+from pilothouse.services.operations.logs import sees_logs, without_logs
 from pilothouse.services.operations.notifications import Notifications
 from pilothouse.states import LIVING_STATES, OperationState
 from pilothouse.store import evidence
@@ -154,26 +155,30 @@ class Operations:
             return await _find(connection, caller, operation_id)
 
     async def list_events(self, caller: Caller, operation_id: str, *, after: int = 0) -> list[EventRow]:
-        """Return the events after that id, oldest first, at most 500 at a time."""
+        """Return the events after that id, oldest first, at most 500 at a time; logs to those who may read them."""
         caller.require_somewhere("cce:operation:get")
-        await self.show(caller, operation_id)
+        logs = sees_logs(caller, await self.show(caller, operation_id))
         async with self._database.autocommit() as connection:
-            return await events.list_events(connection, operation_id, after=after, limit=_PAGE)
+            return await events.list_events(connection, operation_id, after=after, limit=_PAGE, logs=logs)
 
     async def list_newest_events(
         self, caller: Caller, operation_id: str, *, limit: int, most_logs: int
     ) -> list[EventRow]:
-        """Return the operation's newest events, oldest first: so many with lines of logs, and so many others."""
+        """Return the operation's newest events, oldest first: so many with lines of logs, and so many others.
+
+        Logs are for those who may read them.
+        """
         caller.require_somewhere("cce:operation:get")
-        await self.show(caller, operation_id)
+        most_logs = most_logs if sees_logs(caller, await self.show(caller, operation_id)) else 0
         async with self._database.autocommit() as connection:
             return await events.list_newest_events(connection, operation_id, limit=limit, most_logs=most_logs)
 
     async def list_evidence(self, caller: Caller, operation_id: str) -> list[EvidenceRow]:
-        """Return the evidence of the operation's failed attempts, oldest first."""
-        await self.show(caller, operation_id)
+        """Return the evidence of the operation's failed attempts, oldest first; logs to those who may read them."""
+        row = await self.show(caller, operation_id)
         async with self._database.autocommit() as connection:
-            return await evidence.list_evidence(connection, operation_id)
+            found = await evidence.list_evidence(connection, operation_id)
+        return found if sees_logs(caller, row) else [replace(one, found=without_logs(one.found)) for one in found]
 
     async def follow(self, caller: Caller, operation_id: str, *, after: int = 0) -> AsyncIterator[EventRow | None]:
         """Yield every event of ``follow_together`` by itself; None means that nothing has happened."""
@@ -202,7 +207,9 @@ class Operations:
                 async with self._database.autocommit() as connection:
                     # The state is read before the events: what ended the operation is then among them.
                     row = await _find(connection, caller, operation_id)
-                    found = await events.list_events(connection, operation_id, after=after, limit=_PAGE)
+                    found = await events.list_events(
+                        connection, operation_id, after=after, limit=_PAGE, logs=sees_logs(caller, row)
+                    )
                 if found:
                     after, last_sent = found[-1].id, time.monotonic()
                     yield OperationNews(row, found)
