@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"runtime/debug"
 	"slices"
 	"sort"
@@ -24,6 +25,9 @@ const (
 	// indexGarbage is by how many per cent garbage may exceed what is in use while an index is read.
 	indexGarbage = 50
 )
+
+// chartName is what a chart can be asked for by, see chart_sources/registry.py; of another name nothing can be pulled.
+var chartName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$`)
 
 // indexEntry is one version of a chart in the index of a repository; what else an entry has is passed over.
 type indexEntry struct {
@@ -116,7 +120,7 @@ func (e *indexEntry) row(name string) *sourceVersion {
 	}
 	// Helm passes over dependencies that it would refuse in a chart: they do not matter here.
 	e.Dependencies = nil
-	if len(e.Version) > longestName || len(name) > longestName || strings.ContainsAny(name, "/\\\x00") || e.Validate() != nil {
+	if len(e.Version) > longestName || !chartName.MatchString(name) || e.Validate() != nil {
 		return nil
 	}
 	key := orderKey(e.Version)

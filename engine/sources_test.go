@@ -145,6 +145,27 @@ func mustEntries(t *testing.T, plain any) []byte {
 	return text
 }
 
+func TestANameThatNoChartCanBeAskedForByIsPassedOver(t *testing.T) {
+	names := []string{"web", "my chart", "图表", "two\r\nlines", "up/../down", "-web", strings.Repeat("a", 65), strings.Repeat("a", 64), "a.b_c-d"}
+	entries := map[string]any{}
+	for _, name := range names {
+		entries[name] = []any{map[string]any{"apiVersion": "v2", "name": "web", "version": "1.0.0", "urls": []string{"web.tgz"}}}
+	}
+	text, err := json.Marshal(map[string]any{"apiVersion": "v1", "entries": entries})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, _ := rowsOf(t, string(text))
+	kept := map[string]bool{}
+	for _, row := range rows {
+		kept[row.Name] = true
+	}
+	wanted := map[string]bool{"web": true, strings.Repeat("a", 64): true, "a.b_c-d": true}
+	if !reflect.DeepEqual(kept, wanted) {
+		t.Errorf("kept %v", kept)
+	}
+}
+
 func TestATimeIsKeptIfItsYearHasFourDigitsInUTC(t *testing.T) {
 	for text, wanted := range map[string]string{
 		"0001-01-01T00:00:00+01:00": "", "9999-12-31T23:59:59-01:00": "", "yesterday": "",

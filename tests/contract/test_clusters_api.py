@@ -67,13 +67,14 @@ def test_a_cluster_is_registered_shown_listed_probed_and_forgotten(
     answer = register(kubeconfig, name=name)
     assert answer.status_code == 201, answer.text
     cluster = answer.json()
-    assert set(cluster) == {"id", "name", "server", "wait", "created_at", "wall"}
+    assert set(cluster) == {"id", "name", "server", "wait", "created_at", "wall", "drift_seconds"}
     assert (cluster["name"], cluster["server"][:8], cluster["wait"]) == (name, "https://", "hooks")
     assert cluster["wall"] is None, "none unless an administrator of the account sets one"
     path = f"/api/v1/clusters/{cluster['id']}"
     shown = server.send("GET", path).json()
     told = {"listed", "age_seconds", "error", "truncated", "unreadable", "unreadable_secrets"}
     assert set(shown.pop("index")) == told
+    assert shown.pop("drift") == {"seconds": 0, "requests_per_second": 0}
     others = shown.pop("also_registered_as")
     assert server.send("GET", f"/api/v1/clusters/{server.cluster_id}").json()["name"] in others
     assert name not in others

@@ -36,7 +36,8 @@ _PIECE: Final = 64 * 1024
 _IN_MEMORY: Final = 1024 * 1024
 _MOST_RETRY_AFTER: Final = 3600
 _RETRY_AFTER_DIGITS: Final = 9
-#: An answer that is not a success is read no further.
+#: An answer that is not a success is read no further than this, so that its connection can be used again.
+_SHORT: Final = 64 * 1024
 _FIRST_REDIRECT, _FIRST_ERROR, _TOO_MANY = 300, 400, 429
 
 
@@ -60,7 +61,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer: its body, unless that went into a file, with its size and SHA-256 in hex."""
+    """An answer: its body, unless that went into a file, with its size and SHA-256 in hex; none of a refusal."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
@@ -276,10 +277,14 @@ class Fetch:
         if response.headers.get("content-encoding", "identity") != "identity":
             raise InvalidSource(f"{shown(url)} compresses its answer although it was asked not to")
         body, size, digest = bytearray(), 0, hashlib.sha256()
-        file = into if response.status < _FIRST_REDIRECT else None
+        is_refused, file = response.status >= _FIRST_REDIRECT, into
         try:
             async for piece in response.content.iter_chunked(_PIECE):
                 size += len(piece)
+                if is_refused:  # nobody looks at it
+                    if size > _SHORT:
+                        break
+                    continue
                 if size > most_bytes:
                     raise InvalidSource(f"{shown(url)} answers with more than {most_bytes} bytes, the limit")
                 digest.update(piece)

@@ -3,6 +3,7 @@
 Source: OCI distribution specification 1.1; Docker's token authentication; Helm's media types of charts.
 """
 
+import asyncio
 import hashlib
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -27,6 +28,7 @@ _ERROR_BYTES: Final = 64 * 1024
 _PAGE: Final = 1000
 _MOST_PAGES: Final = 100
 _MOST_PAGES_OF_REFERRERS: Final = 10
+_MOST_REFERRERS: Final = 1000
 #: What registries answer that have no API of referrers.
 _NO_REFERRERS: Final = frozenset({400, 404, 405, 406, 501})
 _UNAUTHORIZED: Final = 401
@@ -124,27 +126,29 @@ class Repository:
             if answer.status == HTTPStatus.NOT_FOUND:
                 return versions or None
             refuse_error(answer, f"the list of tags of {self.path}")
-            versions += [tag.replace("_", "+") for tag in _texts(answer, "tags")]
+            versions += [tag.replace("_", "+") for tag in await asyncio.to_thread(_texts, answer, "tags")]
             url = self._next(answer)
             refuse_more(len(versions), self._fetch.settings, where=f"{shown(self._root)} {self.path}")
             if url is None:
                 break
         return versions
 
-    async def list_names(self) -> list[str]:
-        """Return the names of repositories below the path, if the registry tells; this repository must have no name."""
-        prefix, names = f"{self.path}/" if self.path else "", []
+    async def list_names(self, *, most: int) -> list[str]:
+        """Return names of charts below the path, if the registry tells; this repository must have no name.
+
+        No page is asked for after one that makes them that many.
+        """
+        prefix, names = f"{self.path}/" if self.path else "", list[str]()
         url: str | None = f"{self._root}_catalog?n={_PAGE}"
         for _ in range(_MOST_PAGES):
             answer = await self._get(url, most_bytes=_MANIFEST_BYTES, scope="registry:catalog:*")
             if answer.status != HTTPStatus.OK:  # many registries have no catalogue, or not for everybody
                 break
-            found = _texts(answer, "repositories")
-            names += [name.removeprefix(prefix) for name in found if name.startswith(prefix)]
+            names += (await asyncio.to_thread(_chart_names, answer, prefix))[: most - len(names)]
             url = self._next(answer)
-            if url is None:
+            if url is None or len(names) >= most:
                 break
-        return [name for name in names if CHART_NAME.fullmatch(name)]
+        return names
 
     async def find_manifest(self, reference: str) -> Manifest:
         """Return the manifest of a tag or digest; raise NoChart if it is not that of a chart."""
@@ -187,7 +191,9 @@ class Repository:
             if page == 0 and (answer.status in _NO_REFERRERS or (answer.status == HTTPStatus.OK and stated != INDEX)):
                 return await self._read_referrers_tag(digest)
             refuse_error(answer, f"the list of what belongs to {digest}")
-            found += _referrers(answer)
+            found += await asyncio.to_thread(_referrers, answer)
+            if len(found) > _MOST_REFERRERS:
+                raise InvalidSource(f"{shown(answer.url)} lists more than {_MOST_REFERRERS} things, the limit")
             url = self._next(answer)
             if url is None:
                 break
@@ -325,7 +331,7 @@ class Repository:
         if found is None:
             return None
         target = joined(answer.url, found[1])
-        if authority(target) != authority(answer.url):
+        if authority(target) != authority(self._root):  # whither its credentials would be sent
             raise InvalidSource(f"{shown(answer.url)}: its next page is on another host; that is not followed")
         return target
 
@@ -374,6 +380,12 @@ def _texts(answer: Answer, name: str) -> list[str]:
     if not isinstance(found, list):
         raise InvalidSource(f"{shown(answer.url)} answers with {name} that are not a list")
     return [text for text in found if isinstance(text, str)]
+
+
+def _chart_names(answer: Answer, prefix: str) -> list[str]:
+    """Return the names of a page of the catalogue that are those of charts below the prefix, without it."""
+    below = (name.removeprefix(prefix) for name in _texts(answer, "repositories") if name.startswith(prefix))
+    return [name for name in below if CHART_NAME.fullmatch(name)]
 
 
 def _is_near(realm: str, url: str) -> bool:

@@ -5,7 +5,7 @@ import base64
 import gzip
 import io
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
@@ -177,14 +177,25 @@ class SourceSync:
                 await store.release(connection, row.id)
 
     async def sync_taken(self, row: SourceRow) -> None:
-        """Do the same for a source that this process has for itself; a failure is recorded, and raised."""
+        """Do the same for a source that this process has for itself; a failure is recorded, and raised.
+
+        If it is cancelled the source is given back.
+        """
         try:
             await self._renew(row)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._give_back(row))
+            raise
         except Exception as error:
             problem = str(error) if isinstance(error, PilothouseError) else _UNFORESEEN
             async with self._database.autocommit() as connection:
                 await store.end_sync(connection, row.id, problem=problem.replace("\0", ""))
             raise
+
+    async def _give_back(self, row: SourceRow) -> None:
+        with suppress(PilothouseError):  # the end of its time gives it back as well
+            async with self._database.autocommit() as connection:
+                await store.release(connection, row.id)
 
     async def ask(self, row: SourceRow) -> Found:
         """Return what a source has by now that is known with its charts."""
@@ -307,7 +318,7 @@ class SourceSync:
         charts: dict[str, dict[str, str]] = {}
         async with self.fetching(row) as fetch:
             await Repository(fetch, fetch.origin.url, "").ping()
-            listed = await Repository(fetch, fetch.origin.url, "").list_names()
+            listed = await Repository(fetch, fetch.origin.url, "").list_names(most=_MOST_CHARTS)
             for name in list(dict.fromkeys([*names, *listed]))[:_MOST_CHARTS]:
                 charts[name] = await self.list_tags(fetch, row, name) or {}
                 refuse_more(sum(map(len, charts.values())), self._settings, where=row.url)
