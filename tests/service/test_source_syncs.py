@@ -147,6 +147,25 @@ async def test_a_source_that_hangs_holds_up_no_other_project(place: Place, repo:
         may_go_on.set()
 
 
+async def test_a_source_is_given_back_at_once_if_its_server_is_stopped_meanwhile(place: Place, repo: Repository):
+    asked, may_go_on = threading.Event(), threading.Event()
+
+    def answers(_request: Request) -> Reply:
+        asked.set()
+        may_go_on.wait(60)
+        return Reply(index("slow"))
+
+    repo.answers = answers
+    row = await place.add(repo)
+    try:
+        async with place.syncing():
+            await asyncio.to_thread(asked.wait, 30)
+            assert (await place.find(row)).syncing_until is not None
+        assert (await place.find(row)).syncing_until is None
+    finally:
+        may_go_on.set()
+
+
 @pytest.mark.parametrize("place", [{"fetches": 8}], indirect=True)
 async def test_a_project_fetches_at_a_quarter_of_the_places(place: Place, repo: Repository):
     row, other = await place.add(repo), await place.add(repo, project="q")
