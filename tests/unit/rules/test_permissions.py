@@ -27,6 +27,7 @@ FOR_EVERYBODY = {
     "Sessions.end": "one's own; others' by _of_whom",
     "Sessions.end_all": "one's own; others' by _of_whom",
     "Sessions.end_previous": "one's own",
+    "sees_logs": "asks for one: whether the caller may read logs",
     "ReleaseView.add_resources": "by the read or write whose answer they are added to",
 }
 
