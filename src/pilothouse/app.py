@@ -94,6 +94,7 @@ from pilothouse.services.releases.tree import ReleaseTrees
 from pilothouse.services.releases.unlock import Unlocks
 from pilothouse.services.releases.update import Updates
 from pilothouse.services.releases.wait import ReleaseWaits
+from pilothouse.services.sources.charts import SourceCharts
 from pilothouse.services.sources.pull import ChartPulls
 from pilothouse.services.sources.push import ChartPushes
 from pilothouse.services.sources.sources import Sources
@@ -289,7 +290,7 @@ def _chart_services(runtime: Runtime, standing: Standing) -> tuple[object, ...]:
     pulls = ChartPulls(database, sync, checks, signatures, settings.sources)
     sources = Sources(database, runtime.keys, sync, pulls, signatures=signatures, settings=settings)
     pushes = ChartPushes(database, sync, pulls, settings, checks=checks, trust=trust)
-    return trust, charts, sync, pulls, pushes, sources
+    return trust, charts, sync, pulls, pushes, sources, SourceCharts(database, pulls, settings.charts)
 
 
 def _release_services(runtime: Runtime, notifications: Notifications, standing: Standing) -> tuple[object, ...]:

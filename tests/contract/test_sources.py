@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import orjson
 import pytest
@@ -88,6 +89,14 @@ def test_a_repository_of_helm_is_searched_shown_and_installed_from(
         digest = hashlib.sha256(archive).hexdigest()
         assert versions[2]["digest"] == digest
         assert not versions[2]["pulled"]
+        pages, marker = [], ""
+        while True:
+            answer = server.send("GET", f"{path}/charts/webapp?{urlencode({'limit': 2, 'marker': marker})}")
+            pages.append(answer.json())
+            if not (marker := answer.headers.get("x-pilothouse-marker", "")):
+                break
+        assert [len(one) for one in pages] == [2, 2]
+        assert [one for part in pages for one in part] == versions
 
         answer = server.send("GET", f"{path}/charts/webapp/1.2.0")
         assert answer.status_code == 200, answer.text

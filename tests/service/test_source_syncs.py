@@ -23,7 +23,7 @@ from pilothouse.engine.pool import EnginePool
 from pilothouse.errors import InvalidSource
 from pilothouse.services.sources.sync import SourceSync
 from pilothouse.settings import EngineSettings, Settings, SourceSettings
-from pilothouse.store import archives, described_versions, refused_versions, source_charts
+from pilothouse.store import archives, described_versions, refused_versions, source_charts, source_versions
 from pilothouse.store import sources as store
 from pilothouse.store.charts import ChartContent
 from pilothouse.store.database import Database
@@ -226,7 +226,7 @@ async def test_a_search_with_prereleases_reads_each_version_a_few_times(place: P
         await source_charts.add_versions(tx, row.id, "tools", {"1.0.0": "1~", "2.0.0-rc.1": "2-1!"})
         await source_charts.add_versions(tx, row.id, "same", {"1.0.0+b": "1~", "1.0.0+a": "1~"})
     async with place.database.transaction() as tx:
-        found = await source_charts.search(tx, [row.id], words="", prereleases=True, after="", limit=10)
+        found = await source_versions.search(tx, [row.id], words="", prereleases=True, after="", limit=10)
         read = await tx.execute(
             text("SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'source_versions'")
         )
@@ -238,10 +238,34 @@ async def test_a_search_with_prereleases_reads_each_version_a_few_times(place: P
     ]
     async with place.database.autocommit() as connection:
         after = f"same {row.id}"
-        (first,) = await source_charts.search(connection, [row.id], words="", prereleases=True, after=after, limit=1)
+        (first,) = await source_versions.search(connection, [row.id], words="", prereleases=True, after=after, limit=1)
         assert (first[1].name, first[1].order_key) == ("tools", "2-1!")
-        (only,) = await source_charts.search(connection, [row.id], words="OOL", prereleases=False, after="", limit=9)
+        (only,) = await source_versions.search(connection, [row.id], words="OOL", prereleases=False, after="", limit=9)
         assert only[1].version == "1.0.0"
+
+
+async def test_a_page_of_versions_and_the_one_to_propose(place: Place, repo: Repository):
+    row = await place.add(repo)
+    keys = {f"1.0.{patch}": f"1{patch}~" for patch in range(5)} | {"1.0.4+b": "14~", "2.0.0-rc": "2-!"}
+    async with place.database.transaction() as tx:
+        await source_charts.add_versions(tx, row.id, "webapp", keys)
+        pages, after = [], ""
+        while page := await source_versions.list_versions(tx, row.id, "webapp", after=after, limit=3):
+            pages.append([one.version for one in page])
+            after = page[-1].marker
+        summary = await source_versions.summarise(tx, row.id, "webapp")
+        assert await source_versions.summarise(tx, row.id, "tools") is None
+        assert await source_versions.list_versions(tx, row.id, "webapp", after="nonsense", limit=3) == []
+    assert pages == [["2.0.0-rc", "1.0.4", "1.0.4+b"], ["1.0.3", "1.0.2", "1.0.1"], ["1.0.0"]]
+    assert summary is not None
+    assert (summary.count, summary.refused, summary.newest.version) == (7, 0, "1.0.4")
+    async with place.database.transaction() as tx:
+        for version in ("1.0.4", "1.0.4+b"):
+            found = {"name": "webapp", "version": version, "digest": ""}
+            await refused_versions.note(tx, row.id, **found, reason="no key has signed it", evidence="")
+        summary = await source_versions.summarise(tx, row.id, "webapp")
+    assert summary is not None
+    assert (summary.count, summary.refused, summary.newest.version) == (7, 2, "1.0.3")
 
 
 class Tag:
@@ -290,9 +314,9 @@ async def pulled(place: Place, row: SourceRow, tag: Tag) -> None:
         )
 
 
-async def version_of(place: Place, row: SourceRow, version: str = "1.0.0") -> source_charts.SourceVersion | None:
+async def version_of(place: Place, row: SourceRow, version: str = "1.0.0") -> source_versions.SourceVersion | None:
     async with place.database.autocommit() as connection:
-        return await source_charts.find_version(connection, row.id, "webapp", version)
+        return await source_versions.find_version(connection, row.id, "webapp", version)
 
 
 async def synchronised(place: Place, row: SourceRow, repo: Repository) -> tuple[bool, str, list[str]]:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPMessage, HTTPResponse, HTTPSConnection
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import orjson
 
@@ -24,6 +24,8 @@ from pilothouse.errors import InvalidRequest, PilothouseError
 if TYPE_CHECKING:
     from pilothouse.cli.contexts import Context
 
+#: The most rows that one answer of a list holds.
+_PAGE: Final = 500
 TOKENS_PATH: Final = "/v3/auth/tokens"
 _NO_SUCH_API: Final = "APIGW.0101"
 #: Reasons that the native API gives (``http/errors.py``).
@@ -85,6 +87,11 @@ class Answer:
 
     headers: HTTPMessage
     content: bytes
+
+    @property
+    def next(self) -> str:
+        """Return the marker of the next part of a list; empty at the end."""
+        return self.headers.get("X-Pilothouse-Marker", "")
 
 
 class Client:
@@ -162,6 +169,14 @@ class Client:
     def get(self, path: str, *, headers: dict[str, str] | None = None) -> Answer:
         """Return the answer to a GET, with its headers, as it is."""
         return self._send("GET", path, b"", headers=headers)
+
+    def pages(self, path: str, query: dict[str, str]) -> Iterator[Answer]:
+        """Yield the answers to GETs of a whole list, each with as many rows as one may hold."""
+        answer = self.get(f"{path}?{urlencode({**query, 'limit': _PAGE})}")
+        yield answer
+        while answer.next:
+            answer = self.get(f"{path}?{urlencode({**query, 'limit': _PAGE, 'marker': answer.next})}")
+            yield answer
 
     def stream(self, path: str, *, headers: dict[str, str]) -> HTTPResponse:
         """Return the answer to a GET as it comes; an error of reading it is OSError or HTTPException."""

@@ -143,7 +143,7 @@ def complete_versions(context: typer.Context, incomplete: str) -> list[str]:
     source, _, name = next((word for word in reversed(words) if "/" in word), "").partition("/")
     if not source.strip("./~") or not name:
         return []
-    found = _ask(context, f"/api/v1/sources/{quote(source, safe='')}/charts/{quote(name, safe='')}")
+    found = _ask(context, f"/api/v1/sources/{quote(source, safe='')}/charts/{quote(name, safe='')}?limit=500")
     return [one["version"] for one in found if one["version"].startswith(incomplete)]
 
 

@@ -22,6 +22,7 @@ from pilothouse.http.requests import request_id_of, service_of
 from pilothouse.services.charts.signatures import MOST_BYTES
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.releases.project_list import ProjectPage, ProjectReleases
+from pilothouse.services.sources.charts import FoundChart, SourceCharts
 from pilothouse.services.sources.pull import ChartPulls, SourceReference
 from pilothouse.services.sources.records import (
     AddSource,
@@ -31,7 +32,7 @@ from pilothouse.services.sources.records import (
     Source,
     VerificationKind,
 )
-from pilothouse.services.sources.sources import FoundChart, Sources
+from pilothouse.services.sources.sources import Sources
 from pilothouse.store.release_lists import ReleaseFilter, ReleaseItem, ReleaseSort
 
 _PAGE: Final = 50
@@ -75,7 +76,7 @@ async def _search(request: Request, source: str, *, at: str) -> dict[str, Any]:
     query = {name: request.query_params.get(name, "").strip() for name in ("q", "devel", "marker")}
     found: list[FoundChart] = []
     if source or query["q"]:
-        found = await service_of(request, Sources).search(
+        found = await service_of(request, SourceCharts).search(
             caller_of(request),
             source,
             words=query["q"],

@@ -1,8 +1,7 @@
 """Queries about the charts of sources: what an index or a registry lists, and what was pulled."""
 
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import ColumnElement, TextClause, and_, bindparam, case, delete, exists, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
@@ -10,52 +9,12 @@ from sqlalchemy.dialects.postgresql import insert
 from pilothouse.store.charts import ChartContent, ChartRow
 from pilothouse.store.database import Transaction
 from pilothouse.store.described_versions import IS_DESCRIBED
-from pilothouse.store.signed_versions import SIGNATURE
+from pilothouse.store.source_versions import SourceVersion
 from pilothouse.store.sources import NewSource
 from pilothouse.store.tables import chart_origins, chart_verifications, charts, source_versions
 
 #: Rows of an index in one statement.
 BATCH: Final = 2000
-_SHOWN: Final = (
-    *("name", "version", "order_key", "is_newest", "is_gone", "app_version", "description", "icon_url", "keywords"),
-    *("deprecated", "released_at", "url", "digest", "moved_at", "moved_from", "moved_to"),
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SourceVersion:
-    """One version of a chart of a source; ``chart_id`` and ``pulled_digest``: of the chart that was pulled.
-
-    ``refused``: why it could not be verified, if that holds still. ``signature``: whether a key of the source has
-    signed it, ``verified``, ``refused`` or ``unchecked``, empty if it has no keys. ``moved_at``: when it was
-    found that its source has another archive than was pulled, with the digests of then.
-    """
-
-    name: str
-    version: str
-    order_key: str
-    is_newest: bool
-    is_gone: bool
-    app_version: str
-    description: str
-    icon_url: str
-    keywords: str
-    deprecated: bool
-    released_at: datetime | None
-    url: str
-    digest: str
-    moved_at: datetime | None
-    moved_from: str
-    moved_to: str
-    chart_id: str | None
-    pulled_digest: str | None
-    refused: str
-    signature: str
-
-    @property
-    def is_prerelease(self) -> bool:
-        """Return True if Helm takes the version only when it is asked for."""
-        return not self.order_key.endswith("~")
 
 
 async def clear(tx: Transaction, source_id: str) -> None:
@@ -112,42 +71,6 @@ async def list_names(tx: Transaction, source_id: str) -> list[str]:
     return list((await tx.execute(query)).scalars())
 
 
-async def search(
-    tx: Transaction, source_ids: list[str], *, words: str, prereleases: bool, after: str, limit: int
-) -> list[tuple[str, SourceVersion]]:
-    """Return charts by name, each with its source and its newest version, whose texts contain the words.
-
-    Words with a slash are looked for in SOURCE/NAME, too.
-    Without ``prereleases``, charts that have nothing else are left out. ``after``: name and source of the last one of
-    the page before.
-    """
-    pattern = f"%{words.lower().replace('~', '~~').replace('%', '~%').replace('_', '~_')}%"
-    name, _, source = after.partition(" ")
-    params = {
-        "of_sources": source_ids,
-        "pattern": pattern,
-        "of_both": "/" in words,
-        "after_name": name,
-        "after_source": source,
-        "most": limit,
-    }
-    rows = (await tx.execute(_SEARCH_ALL if prereleases else _SEARCH, params)).mappings()
-    return [(str(row["source_id"]), _version(row)) for row in rows]
-
-
-async def list_versions(tx: Transaction, source_id: str, name: str) -> list[SourceVersion]:
-    """Return the versions of a chart, the newest first, with those that are gone but were pulled."""
-    rows = (await tx.execute(_LIST, _of(source_id, name))).mappings()
-    return [_version(row) for row in rows]
-
-
-async def find_version(tx: Transaction, source_id: str, name: str, version: str) -> SourceVersion | None:
-    """Return one version of a chart."""
-    params = {**_of(source_id, name), "of_version": version}
-    row = (await tx.execute(_FIND, params)).mappings().one_or_none()
-    return _version(row) if row is not None else None
-
-
 @dataclass(frozen=True)
 class PulledVersion:
     """A version that was pulled from a registry, with the digest of its archive.
@@ -190,12 +113,6 @@ async def note_compared(tx: Transaction, source_id: str, found: ComparedVersion)
     for statement in _MARK_ONE:
         await tx.execute(statement, {**params, "now": found.digest})
     await tx.execute(_SET_MANIFEST, {**params, "seen_in": found.manifest})
-
-
-async def list_moved(tx: Transaction, source_id: str) -> list[SourceVersion]:
-    """Return the versions of the source that this transaction has found to be moved."""
-    rows = (await tx.execute(_LIST_MOVED, {"of_source": source_id})).mappings()
-    return [_version(row) for row in rows]
 
 
 async def set_digest(tx: Transaction, source_id: str, known: SourceVersion, *, digest: str) -> None:
@@ -287,10 +204,6 @@ def _of(source_id: str, name: str) -> dict[str, str]:
     return {"of_source": source_id, "of_name": name}
 
 
-def _version(row: Any) -> SourceVersion:
-    return SourceVersion(**{name: row[name] for name in (*_SHOWN, "chart_id", "pulled_digest", "refused", "signature")})
-
-
 _OF_SOURCE = source_versions.c.source_id == bindparam("of_source")
 _IS_PULLED = and_(
     charts.c.source_id == source_versions.c.source_id,
@@ -303,25 +216,6 @@ _DROP_GONE = _CLEAR.where(source_versions.c.name == bindparam("of_name"), source
 _MARK_GONE = text("UPDATE source_versions SET is_gone = true, is_newest = false WHERE source_id = :of_source")
 
 
-def _reading(versions: str, which: str) -> TextClause:
-    """Return the statement that reads versions ``v`` of their sources ``s``."""
-    columns = ", ".join(f"v.{name}" for name in _SHOWN)
-    return text(f"""
-SELECT v.source_id, {columns}, c.id AS chart_id, c.digest AS pulled_digest, coalesce(r.reason, '') AS refused,
-  {SIGNATURE} AS signature
-FROM {versions} v
-JOIN chart_sources s ON s.id = v.source_id
-LEFT JOIN charts c ON c.source_id = v.source_id AND c.name = v.name AND c.version = v.version
-LEFT JOIN refused_versions r
-  ON (r.source_id, r.name, r.version, r.digest) = (v.source_id, v.name, v.version, v.digest)
-WHERE {which}
-""")  # noqa: S608  # what is put in are names and conditions of our own
-
-
-_OF_CHART = "v.source_id = :of_source AND v.name = :of_name"
-_LIST = _reading("source_versions", f"{_OF_CHART} ORDER BY v.order_key DESC, v.version")
-_FIND = _reading("source_versions", f"{_OF_CHART} AND v.version = :of_version")
-_LIST_MOVED = _reading("source_versions", "v.source_id = :of_source AND v.moved_at = transaction_timestamp()")
 _OF_PULLED = "c.source_id = v.source_id AND c.name = v.name AND c.version = v.version AND v.source_id = :of_source"
 _OF_ONE = f"{_OF_PULLED} AND v.name = :of_name AND v.version = :of_version AND c.digest = :then"
 _BARE = "lower(replace(v.digest, 'sha256:', ''))"
@@ -370,21 +264,6 @@ ON CONFLICT (source_id, name, version) DO UPDATE SET
 """)
 
 
-_FOUND = """v.source_id = ANY(:of_sources)
-  AND (lower(v.name || chr(10) || v.description || chr(10) || v.keywords) LIKE :pattern ESCAPE '~'
-    OR :of_both AND lower(s.name || '/' || v.name) LIKE :pattern ESCAPE '~')
-  AND (v.name, v.source_id) > (:after_name, :after_source)
-ORDER BY v.name, v.source_id LIMIT :most"""
-_SEARCH = _reading("(SELECT * FROM source_versions WHERE is_newest)", _FOUND)
-_SEARCH_ALL = _reading(
-    """(
-  SELECT * FROM source_versions JOIN (
-    SELECT DISTINCT ON (name, source_id) source_id, name, version FROM source_versions
-    WHERE source_id = ANY(:of_sources) AND NOT is_gone ORDER BY name, source_id, order_key DESC, version
-  ) newest USING (source_id, name, version)
-)""",
-    _FOUND,
-)
 _DROP = text("""
 DELETE FROM charts WHERE id IN (
   SELECT id FROM (

@@ -169,16 +169,12 @@ def _explain_no_update(client: Any) -> None:
 def _pages(client: Any, query: dict[str, str]) -> Iterator[dict[str, Any]]:
     """Yield the releases, a page at a time, and warn of clusters that are not wholly known."""
     asked = {name: value for name, value in query.items() if value}
-    marker, count = "", 0
-    while True:
-        answer = client.get(f"/api/v1/releases?{urlencode({**asked, 'limit': _PAGE, 'marker': marker})}")
-        rows = orjson.loads(answer.content)
+    unknown, count = "", 0
+    for page in client.pages("/api/v1/releases", asked):
+        rows = orjson.loads(page.content)
         count += len(rows)
         yield from rows
-        unknown = answer.headers.get("X-Pilothouse-Incomplete", "")
-        marker = answer.headers.get("X-Pilothouse-Marker", "")
-        if not marker:
-            break
+        unknown = page.headers.get("X-Pilothouse-Incomplete", "")
     if not count:
         _explain_none(client, asked)
     if unknown:

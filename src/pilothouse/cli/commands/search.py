@@ -1,7 +1,7 @@
 """``pilothouse search``: charts of the project's sources, as ``helm search repo`` lists them."""
 
 from typing import Annotated, Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import orjson
 import typer
@@ -67,21 +67,13 @@ def search(
 
 
 def _charts(context: typer.Context, query: dict[str, str], source: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    marker = ""
-    while True:
-        asked = urlencode({**query, "limit": _PAGE, "marker": marker})
-        answer = client_of(context).get(f"/api/v1/sources/{quote(source, safe='')}/charts?{asked}")
-        found += orjson.loads(answer.content)
-        marker = answer.headers.get("X-Pilothouse-Marker", "")
-        if not marker:
-            return found
+    path = f"/api/v1/sources/{quote(source, safe='')}/charts"
+    return [row for page in client_of(context).pages(path, query) for row in orjson.loads(page.content)]
 
 
 def _versions(context: typer.Context, chart: dict[str, Any]) -> list[dict[str, Any]]:
     path = f"/api/v1/sources/{quote(chart['source'], safe='')}/charts/{quote(chart['name'], safe='')}"
-    found: list[dict[str, Any]] = client_of(context).call("GET", path)
-    return found
+    return [row for page in client_of(context).pages(path, {}) for row in orjson.loads(page.content)]
 
 
 def _for_people(chart: dict[str, Any]) -> dict[str, str]:

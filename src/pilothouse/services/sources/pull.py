@@ -28,12 +28,14 @@ from pilothouse.store import (
     refused_versions,
     signed_versions,
     source_charts,
+    source_versions,
     verifications,
 )
 from pilothouse.store import sources as store
 from pilothouse.store.charts import ChartRow
 from pilothouse.store.database import Database, Transaction
-from pilothouse.store.source_charts import ComparedVersion, PulledVersion, SourceVersion
+from pilothouse.store.source_charts import ComparedVersion, PulledVersion
+from pilothouse.store.source_versions import SourceVersion
 from pilothouse.store.sources import SourceRow
 from pilothouse.store.verifications import NewVerification
 
@@ -133,7 +135,7 @@ class ChartPulls:
 
     async def _choose_version(self, row: SourceRow, name: str, wanted: str) -> _Wanted:
         async with self._database.autocommit() as connection:
-            exact = await source_charts.find_version(connection, row.id, name, wanted) if wanted else None
+            exact = await source_versions.find_version(connection, row.id, name, wanted) if wanted else None
         if exact is not None:
             return _Wanted(name, wanted, exact, wanted)
         if row.kind == "oci":
@@ -141,14 +143,15 @@ class ChartPulls:
                 return _Wanted(name, wanted, None, wanted)
             await self.refresh_tags(row, name)
         async with self._database.autocommit() as connection:
-            listed = await source_charts.list_versions(connection, row.id, name)
-        usable = {one.version: one for one in listed if not one.is_gone}
+            usable = list(await source_versions.list_order_keys(connection, row.id, name))
         if not usable:
             raise NotFound(f"chart.name: source {row.name!r} has no chart {name!r}; {_synchronised(row)}")
-        _, chosen = await self._sync.order(list(usable), wanted, project_id=row.project_id)
+        _, chosen = await self._sync.order(usable, wanted, project_id=row.project_id)
         if not chosen:
-            raise _no_version(row, name, wanted, list(usable))
-        return _Wanted(name, chosen, usable[chosen], wanted)
+            raise _no_version(row, name, wanted, usable)
+        async with self._database.autocommit() as connection:
+            known = await source_versions.find_version(connection, row.id, name, chosen)
+        return _Wanted(name, chosen, known, wanted)
 
     async def _fetch(self, row: SourceRow, wanted: _Wanted, file: BinaryIO) -> Signed:
         """Write the chart into the file; raise NotFound with the versions that there are if it is not among them."""
@@ -160,8 +163,8 @@ class ChartPulls:
                 raise
             await self.refresh_tags(row, wanted.name)
             async with self._database.autocommit() as connection:
-                listed = await source_charts.list_versions(connection, row.id, wanted.name)
-            usable = [one.version for one in listed if not one.is_gone and one.version != wanted.version]
+                listed = await source_versions.list_order_keys(connection, row.id, wanted.name)
+            usable = [version for version in listed if version != wanted.version]
             raise (_no_version(row, wanted.name, wanted.version, usable) if usable else error) from error
 
     async def refresh_tags(self, row: SourceRow, name: str) -> None:
@@ -172,7 +175,7 @@ class ChartPulls:
         except SourceUnavailable as error:
             log.warning("source_unavailable", source=row.id, error=str(error))
             async with self._database.autocommit() as connection:
-                if not await source_charts.list_versions(connection, row.id, name):
+                if not await source_versions.list_versions(connection, row.id, name, after="", limit=1):
                     raise
             return
         async with self._database.transaction() as tx:
@@ -280,8 +283,7 @@ class ChartPulls:
 
     async def _note_version(self, tx: Transaction, row: SourceRow, wanted: _Wanted, keys: dict[str, str]) -> None:
         """Add the version of a registry whose tags were not listed yet."""
-        listed = await source_charts.list_versions(tx, row.id, wanted.name)
-        known = {one.version: one.order_key for one in listed if not one.is_gone}
+        known = await source_versions.list_order_keys(tx, row.id, wanted.name)
         await source_charts.add_versions(tx, row.id, wanted.name, {**known, **keys})
 
 

@@ -19,7 +19,7 @@ from pilothouse.services.identity.standing import require_still
 from pilothouse.services.sources.pull import ChartPulls
 from pilothouse.services.sources.sync import SourceSync
 from pilothouse.settings import Settings
-from pilothouse.store import archives, audit, charts, described_versions, source_charts, verifications
+from pilothouse.store import archives, audit, charts, described_versions, source_versions, verifications
 from pilothouse.store import sources as store
 from pilothouse.store.audit import Outcome
 from pilothouse.store.commands import require_verified
@@ -256,7 +256,7 @@ class ChartPushes:
         async with self._database.transaction() as tx:
             if created:  # pulls that have begun before are repeated from here on, or are stored by now
                 await store.note_push(tx, row.id)
-            known = await source_charts.find_version(tx, row.id, chart.name, chart.version)
+            known = await source_versions.find_version(tx, row.id, chart.name, chart.version)
             if known is not None and known.chart_id is not None and known.pulled_digest != chart.digest:
                 await charts.delete_chart(tx, known.chart_id)  # it is pulled again when it is needed
 

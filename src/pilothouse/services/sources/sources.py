@@ -3,14 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.errors import (
     AlreadyExists,
-    ArchiveGone,
     Busy,
     Checks,
     InvalidArgument,
@@ -23,11 +22,10 @@ from pilothouse.errors import (
     SourceUntrusted,
 )
 from pilothouse.services.charts.signatures import Signatures, TrustedKeys
-from pilothouse.services.charts.texts import read_texts
 from pilothouse.services.charts.trust import SET_TRUST
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import current_caller, require_still
-from pilothouse.services.sources.pull import ChartPulls, SourceReference
+from pilothouse.services.sources.pull import ChartPulls
 from pilothouse.services.sources.records import (
     AddSource,
     ChangeSource,
@@ -46,52 +44,25 @@ from pilothouse.services.sources.records import (
     verification_of,
 )
 from pilothouse.services.sources.sync import Found, SourceSync
-from pilothouse.settings import ChartLimits, Settings
+from pilothouse.settings import Settings
 from pilothouse.store import (
-    archives,
     audit,
     chart_origins,
     refused_versions,
     signed_versions,
     source_charts,
-    verifications,
 )
 from pilothouse.store import sources as store
 from pilothouse.store.audit import Outcome
-from pilothouse.store.charts import ChartRow
 from pilothouse.store.database import Database, Transaction, retry_conflicts
-from pilothouse.store.source_charts import SourceVersion
 from pilothouse.store.sources import NewSource, SourceRow
-from pilothouse.store.verifications import VerificationRow
 
 _CHANGE: Final = "cce:source:update"
 _LONGEST_REASON: Final = 500
 
 
-@dataclass(frozen=True)
-class FoundChart:
-    """A chart that was searched for: its newest version, and the name of its source."""
-
-    source: str
-    version: SourceVersion
-    marker: str
-
-
-@dataclass(frozen=True)
-class ChartDetails:
-    """One version of a chart of a source, with the texts in its archive."""
-
-    source: str
-    version: SourceVersion
-    chart: ChartRow
-    verification: VerificationRow | None
-    readme: str = field(repr=False)
-    values: str = field(repr=False)
-    schema: str = field(repr=False)
-
-
 class Sources:
-    """Add, list, search, synchronise and remove the chart sources of a project."""
+    """Add, list, synchronise and remove the chart sources of a project."""
 
     def __init__(
         self,
@@ -109,7 +80,6 @@ class Sources:
         self._pulls = pulls
         self._signatures = signatures
         self._settings = settings.sources
-        self._chart_limits: ChartLimits = settings.charts
 
     async def add(self, caller: Caller, request: AddSource, *, request_id: str) -> Source:
         """Store a source after it answered, with what it has.
@@ -275,47 +245,6 @@ class Sources:
             await chart_origins.renew_all(tx, row.project_id)  # its keys count no more, for charts of others neither
             told = describe_source(row.url, "", verification=row.verification, trusted=row.trusted)
             await self._record(tx, caller, "cce:source:delete", row, request_id=request_id, detail=told)
-
-    async def search(
-        self, caller: Caller, named: str, *, words: str, prereleases: bool, after: str, limit: int
-    ) -> list[FoundChart]:
-        """Return charts by name whose name, description or keywords hold the words; ``named`` empty: of all sources."""
-        caller.require("cce:source:list")
-        async with self._database.autocommit() as connection:
-            rows = await store.list_sources(connection, project_id=caller.project_id)
-            if named:
-                rows = [row for row in rows if named in (row.id, row.name)]
-                if not rows:
-                    raise NotFound(f"source {named[:80]!r} does not exist in this project")
-            names = {row.id: row.name for row in rows}
-            found = await source_charts.search(
-                connection, list(names), words=words, prereleases=prereleases, after=after, limit=limit
-            )
-        return [FoundChart(names[source_id], version, f"{version.name} {source_id}") for source_id, version in found]
-
-    async def list_versions(self, caller: Caller, named: str, name: str) -> list[SourceVersion]:
-        """Return the versions of a chart, the newest first, else raise NotFound."""
-        caller.require("cce:source:get")
-        row = await self._pulls.find_source(named, project_id=caller.project_id)
-        async with self._database.autocommit() as connection:
-            found = await source_charts.list_versions(connection, row.id, name)
-        if not found:
-            raise NotFound(f"source {row.name!r} has no chart {name[:80]!r}")
-        return found
-
-    async def show_version(self, caller: Caller, reference: SourceReference) -> ChartDetails:
-        """Return one version with the texts in its archive, which is pulled unless it was before."""
-        caller.require("cce:source:get")
-        source = await self._pulls.find_source(reference.source, project_id=caller.project_id)
-        chart = await self._pulls.choose(caller, reference)
-        async with self._database.autocommit() as connection:
-            version = await source_charts.find_version(connection, source.id, chart.name, chart.version)
-            content = await archives.read_archive(connection, chart.digest)
-            verified = await verifications.find(connection, project_id=caller.project_id, digest=chart.digest)
-        if version is None or content is None:
-            raise ArchiveGone(f"chart {chart.name} {chart.version} was just replaced; retry")
-        readme, values, schema = await asyncio.to_thread(read_texts, content, limits=self._chart_limits)
-        return ChartDetails(source.name, version, chart, verified, readme, values, schema)
 
     def _check_interval(self, seconds: int) -> None:
         if 0 < seconds < self._settings.sync_seconds_least:

@@ -35,7 +35,14 @@ from pilothouse.services.sources.records import origin_of
 from pilothouse.services.sources.signed import Looked, look_at
 from pilothouse.settings import Settings
 from pilothouse.shares import FairSlots
-from pilothouse.store import chart_origins, described_versions, refused_versions, signed_versions, source_charts
+from pilothouse.store import (
+    chart_origins,
+    described_versions,
+    refused_versions,
+    signed_versions,
+    source_charts,
+    source_versions,
+)
 from pilothouse.store import sources as store
 from pilothouse.store.database import Database, Transaction
 from pilothouse.store.described_versions import DescribedVersion
@@ -143,7 +150,7 @@ class SourceSync:
                 log.info("refused_version_changed", source=source_id, chart=refused.name, version=refused.version)
         await refused_versions.forget_unlisted(tx, source_id)
         await signed_versions.forget_unlisted(tx, source_id)
-        for moved in await source_charts.list_moved(tx, source_id):
+        for moved in await source_versions.list_moved(tx, source_id):
             told = {"was": moved.moved_from, "digest": moved.moved_to or "no chart"}
             log.warning("version_moved", source=source_id, chart=moved.name, version=moved.version, **told)
         await chart_origins.renew(tx, source_id)
