@@ -147,6 +147,12 @@ def test_the_commands_show_operations(server: RunningServer, chart: str, namespa
     assert server.command("operation", "list", variables=elsewhere).returncode == 1
     everywhere = server.command("operation", "list", "--all-clusters", "-n", namespace, variables=elsewhere)
     assert operation_id in everywhere.stdout
+    newest = server.command("operation", "list", "--all-clusters", "--limit", "1", "-o", "json")
+    going_on = newest.stderr.removeprefix("there are older ones: ").split()
+    older = server.command("operation", "list", "--all-clusters", "--limit", "1", *going_on, "-o", "json")
+    assert json.loads(older.stdout)[0]["created_at"] < json.loads(newest.stdout)[0]["created_at"]
+    quiet = server.command("operation", "follow", operation_id, "-q")
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
     shown = json.loads(server.command("operation", "show", operation_id, "-o", "json").stdout)
     assert shown["state"] == "succeeded"
     assert json.loads(server.command("operation", "events", operation_id, "-o", "json").stdout) == []

@@ -241,6 +241,7 @@ async def test_a_list_of_operations_carries_no_orders(database: Database, execut
             namespace=None,
             release_name=None,
             state=None,
+            places=None,
             before=None,
             limit=10,
         )

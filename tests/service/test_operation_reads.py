@@ -24,8 +24,8 @@ _MADE = (
 )
 
 
-def with_policy(action: str) -> Caller:
-    document = {"Version": "5.0", "Statement": [{"Effect": "Allow", "Action": action}]}
+def with_policy(action: str, **condition: object) -> Caller:
+    document = {"Version": "5.0", "Statement": [{"Effect": "Allow", "Action": action, **condition}]}
     return Caller("u", "u", "d", "d", "p", policies=(json.dumps(document),))
 
 
@@ -47,3 +47,21 @@ async def test_what_an_operation_does_now_is_for_those_who_may_see_it(own_databa
     operations = Operations(own_database, Notifications(own_database), Standing(own_database, again_seconds=5))
     for action, told in (("cce:operation:get", {running.id: "2 of 3 pods"}), ("cce:operation:list", {})):
         assert await operations.list_progress(with_policy(action), [running]) == told
+
+
+@pytest.mark.usefixtures("running")
+async def test_a_page_is_full_of_what_the_caller_may_list(own_database: Database):
+    """What others did in between, however much of it, makes no page shorter."""
+    for number in range(12):
+        namespace = "mine" if number % 4 == 0 else "theirs"
+        await accept(
+            own_database, new_install("p", "u", cluster_id="c", namespace=namespace, release_name=f"r{number}")
+        )
+    operations = Operations(own_database, Notifications(own_database), Standing(own_database, again_seconds=5))
+    only = with_policy("cce:operation:list", Condition={"StringEquals": {"pilothouse:Namespace": "mine"}})
+    everything = {"cluster_id": None, "namespace": None, "release_name": None, "state": None}
+    first = await operations.list_operations(only, **everything, before=None, limit=2)
+    assert [row.release_name for row in first.operations] == ["r8", "r4"]
+    rest = await operations.list_operations(only, **everything, before=first.next, limit=2)
+    assert [row.release_name for row in rest.operations] == ["r0"]
+    assert rest.next is None

@@ -14,13 +14,13 @@ HOUR = 3600.0
 DAY = 24 * HOUR
 
 
-def new(project: str, *, size: int = 100) -> NewPlan:
-    """A plan of that size, a quarter of it in what an apply needs."""
+def new(project: str, *, size: int = 100, user: str = "") -> NewPlan:
+    """A plan of that size, a quarter of it in what an apply needs; of a user of its own unless one is named."""
     part = size // 4
     return NewPlan(
         str(uuid.uuid4()),
         project,
-        "user",
+        user or str(uuid.uuid4()),
         "cluster",
         "shop",
         "web",
@@ -61,6 +61,22 @@ async def test_a_project_keeps_so_many_and_another_its_own(database: Database, p
     with pytest.raises(QuotaExceeded, match=r"3 unexpired plans.*PILOTHOUSE_PLANS__PER_PROJECT"):
         await kept(database, new(projects[0]))
     await kept(database, new(projects[1]))
+
+
+async def test_one_user_leaves_half_of_it_to_the_others(database: Database, projects: tuple[str, str]):
+    for _ in range(2):
+        await kept(database, new(projects[0], user="greedy"), most=4)
+    with pytest.raises(QuotaExceeded, match=r"you have 2 unexpired plans.*half.*PILOTHOUSE_PLANS__PER_PROJECT"):
+        await kept(database, new(projects[0], user="greedy"), most=4)
+    await kept(database, new(projects[1], user="greedy"), most=4)
+    await kept(database, new(projects[0], user="other"), most=4)
+
+
+async def test_one_user_leaves_half_of_the_bytes_to_the_others(database: Database, projects: tuple[str, str]):
+    await kept(database, new(projects[0], size=400, user="greedy"), most_bytes=1000)
+    with pytest.raises(QuotaExceeded, match=r"larger than 500 bytes.*half"):
+        await kept(database, new(projects[0], size=104, user="greedy"), most_bytes=1000)
+    await kept(database, new(projects[0], size=500, user="other"), most_bytes=1000)
 
 
 async def test_what_has_expired_makes_room_at_once(database: Database, projects: tuple[str, str]):

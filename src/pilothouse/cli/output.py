@@ -45,6 +45,12 @@ def yaml_of(answer: object) -> str:
     return text if printable(text) == text else _json_of(answer) + "\n"
 
 
+def tell_older(marker: str) -> None:
+    """Say how to go on in a list behind the marker, if there is one."""
+    if marker:
+        echo(f"there are older ones: --marker {marker}", err=True)
+
+
 def print_answer(answer: object, output: Output) -> None:
     """Print the answer for programs: as YAML if that is asked for, else as JSON."""
     if output is Output.YAML:

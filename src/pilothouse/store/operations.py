@@ -4,7 +4,7 @@ Times are the database's ``clock_timestamp()``, never a worker's clock. How an o
 attempt at it writes: ``attempts``.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any
@@ -29,6 +29,7 @@ from sqlalchemy import (
 
 from pilothouse.states import LIVING_STATES, Action, OperationState
 from pilothouse.store.database import Transaction
+from pilothouse.store.places import Place, among
 from pilothouse.store.tables import IN_ORDER, in_states, operations, users
 
 #: The channel on which an accepted operation is announced.
@@ -191,22 +192,32 @@ async def list_operations(
     namespace: str | None,
     release_name: str | None,
     state: str | None,
+    places: Sequence[Place] | None,
     before: tuple[datetime, str] | None,
     limit: int,
 ) -> list[OperationRow]:
     """Return the project's matching operations, newest first, without their orders.
 
-    ``before``: only operations after that time and id in this order.
+    ``places``: only operations there, unless it is None. ``before``: only those behind that time and id in this order.
     """
     params = {"cluster_id": cluster_id, "namespace": namespace, "release_name": release_name, "state": state}
     query = select(*_WITHOUT_ORDER).where(operations.c.project_id == project_id)
     for name, value in params.items():
         if value is not None:
             query = query.where(operations.c[name] == value)
+    if places is not None:
+        query = query.where(among(operations, places))
     if before is not None:
         query = query.where(tuple_(operations.c.created_at, operations.c.id) < tuple_(*before))
     query = query.order_by(operations.c.created_at.desc(), operations.c.id.desc()).limit(limit)
     return [OperationRow(**row) for row in (await tx.execute(query)).mappings()]
+
+
+async def list_places(tx: Transaction, *, project_id: str) -> list[Place]:
+    """Return where the project has operations."""
+    columns = operations.c.cluster_id, operations.c.namespace
+    found = await tx.execute(select(*columns).distinct().where(operations.c.project_id == project_id))
+    return [(row.cluster_id, row.namespace) for row in found]
 
 
 async def count_states(

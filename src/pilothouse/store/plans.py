@@ -1,14 +1,31 @@
 """Queries about plans: what was reviewed, sealed, until it is applied or expires."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import BigInteger, Double, Integer, bindparam, delete, func, insert, literal_column, or_, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Double,
+    Integer,
+    ScalarSelect,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+)
 
 from pilothouse.errors import QuotaExceeded
 from pilothouse.states import OperationState
 from pilothouse.store.database import Transaction
 from pilothouse.store.operations import as_interval
+from pilothouse.store.places import Place, among
 from pilothouse.store.tables import operations, plans
 
 
@@ -66,10 +83,10 @@ class ListedPlanRow:
 
 
 async def keep(tx: Transaction, new: NewPlan, *, life_seconds: float, most: int, most_bytes: int) -> PlanRow:
-    """Insert the plan; raise QuotaExceeded if the project has as many, or as large ones.
+    """Insert the plan; raise QuotaExceeded if the project has as many, or as large ones, or its user half of that.
 
-    Expired ones do not count, but give way when the kept ones would be larger than that together. Concurrent requests
-    can exceed both slightly.
+    So nobody uses up what all others plan with. Expired ones do not count, but give way when the kept ones would be
+    larger than that together. Concurrent requests can exceed both slightly.
     """
     params = {
         **{f"new_{name}": value for name, value in vars(new).items()},
@@ -77,15 +94,27 @@ async def keep(tx: Transaction, new: NewPlan, *, life_seconds: float, most: int,
         "life_seconds": life_seconds,
         "most": most,
         "most_bytes": most_bytes,
+        "most_of_user": -(-most // 2),
+        "most_bytes_of_user": -(-most_bytes // 2),
     }
     await tx.execute(_GIVE_WAY, {name: params[name] for name in ("new_project_id", "new_bytes", "most_bytes")})
     row = (await tx.execute(_KEEP, params)).mappings().one_or_none()
     if row is None:
-        raise QuotaExceeded(
-            f"this project has {most} unexpired plans, or with this one they are larger than {most_bytes} bytes, the "
-            "limits (PILOTHOUSE_PLANS__PER_PROJECT, PILOTHOUSE_PLANS__BYTES_PER_PROJECT); wait until some expire"
-        )
+        raise await _no_room(tx, params)
     return PlanRow(**vars(new), **row, is_expired=False, operation_id=None)
+
+
+async def _no_room(tx: Transaction, params: dict[str, Any]) -> QuotaExceeded:
+    settings = "(PILOTHOUSE_PLANS__PER_PROJECT, PILOTHOUSE_PLANS__BYTES_PER_PROJECT); wait until some expire"
+    if (await tx.execute(select(_PROJECT_HAS_ROOM), params)).scalar_one():
+        return QuotaExceeded(
+            f"you have {params['most_of_user']} unexpired plans in this project, or with this one they are larger than "
+            f"{params['most_bytes_of_user']} bytes: one user has at most half of what the project may have {settings}"
+        )
+    return QuotaExceeded(
+        f"this project has {params['most']} unexpired plans, or with this one they are larger than "
+        f"{params['most_bytes']} bytes, the limits {settings}"
+    )
 
 
 async def find(tx: Transaction, plan_id: str, *, project_id: str, whole: bool) -> PlanRow | None:
@@ -105,12 +134,25 @@ async def find_action(tx: Transaction, plan_id: str, *, project_id: str) -> Plan
     return PlannedAction(*row) if row is not None else None
 
 
-async def list_open(tx: Transaction, *, project_id: str, limit: int) -> list[ListedPlanRow]:
+async def list_places(tx: Transaction, *, project_id: str) -> list[Place]:
+    """Return where the project has plans that have not expired."""
+    columns = plans.c.cluster_id, plans.c.namespace
+    found = await tx.execute(
+        select(*columns).distinct().where(plans.c.project_id == project_id, plans.c.expires_at > _NOW)
+    )
+    return [(row.cluster_id, row.namespace) for row in found]
+
+
+async def list_open(
+    tx: Transaction, *, project_id: str, places: Sequence[Place] | None, limit: int
+) -> list[ListedPlanRow]:
     """Return the project's plans that have neither expired nor been applied, newest first.
 
     Nor those over whose release an operation went since: they are refused. What other clients did is not known here.
+    ``places``: only plans there, unless it is None.
     """
-    rows = await tx.execute(_LIST_OPEN, {"of_project": project_id, "most": limit})
+    query = _LIST_OPEN if places is None else _LIST_OPEN.where(among(plans, places))
+    rows = await tx.execute(query, {"of_project": project_id, "most": limit})
     return [ListedPlanRow(**row) for row in rows.mappings()]
 
 
@@ -122,9 +164,28 @@ async def expire(tx: Transaction, *, limit: int) -> int:
 _KEPT_SECONDS = 24 * 3600.0
 _NOW = func.clock_timestamp()
 _LIVING = (plans.c.project_id == bindparam("new_project_id"), plans.c.expires_at > _NOW)
-_COUNT = select(func.count()).select_from(plans).where(*_LIVING).scalar_subquery()
-_BYTES = select(func.coalesce(func.sum(plans.c.plan_bytes), literal_column("0"))).where(*_LIVING).scalar_subquery()
 _NEW_BYTES = bindparam("new_bytes", type_=BigInteger)
+
+
+_SIZE = func.coalesce(func.sum(plans.c.plan_bytes), literal_column("0"))
+
+
+def _sum(what: ColumnElement[Any], *whose: ColumnElement[bool]) -> ScalarSelect[Any]:
+    return select(what).select_from(plans).where(*_LIVING, *whose).scalar_subquery()
+
+
+_OF_USER = plans.c.user_id == bindparam("new_user_id")
+_PROJECT_HAS_ROOM = and_(
+    bindparam("most", type_=Integer) > _sum(func.count()),
+    bindparam("most_bytes", type_=BigInteger) >= _sum(_SIZE) + _NEW_BYTES,
+)
+_USER_HAS_ROOM = or_(
+    _sum(func.count(), _OF_USER) == 0,  # one plan may be larger than half
+    and_(
+        bindparam("most_of_user", type_=Integer) > _sum(func.count(), _OF_USER),
+        bindparam("most_bytes_of_user", type_=BigInteger) >= _sum(_SIZE, _OF_USER) + _NEW_BYTES,
+    ),
+)
 _COLUMNS = tuple(NewPlan.__dataclass_fields__)
 _GIVEN = {name: bindparam(f"new_{name}", type_=plans.c[name].type) for name in _COLUMNS}
 _KEEP = (
@@ -132,8 +193,7 @@ _KEEP = (
     .from_select(
         [*_GIVEN, "plan_bytes", "expires_at"],
         select(*_GIVEN.values(), _NEW_BYTES, _NOW + as_interval(bindparam("life_seconds", type_=Double))).where(
-            bindparam("most", type_=Integer) > _COUNT,
-            bindparam("most_bytes", type_=BigInteger) >= _BYTES + _NEW_BYTES,
+            _PROJECT_HAS_ROOM, _USER_HAS_ROOM
         ),
     )
     .returning(plans.c.created_at, plans.c.expires_at)

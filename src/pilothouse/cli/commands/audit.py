@@ -9,8 +9,7 @@ import typer
 from pilothouse.cli.completion import complete_clusters, complete_namespaces
 from pilothouse.cli.connection import client_of
 from pilothouse.cli.groups import connected_group, connection_options_of
-from pilothouse.cli.output import As, Output, print_rows
-from pilothouse.cli.terminal import echo
+from pilothouse.cli.output import As, Output, print_rows, tell_older
 
 app = connected_group("Audit log: who did what, from where, and the outcome. For administrators.")
 
@@ -75,8 +74,7 @@ def list_all(  # noqa: PLR0917 (typer reads parameters as arguments and options)
     if output is Output.TABLE:
         rows = [{**row, "namespace": _namespace_of(row["target"])} for row in rows]
     print_rows(rows, _COLUMNS, output, least=_LEAST)
-    if following := answer.headers.get("X-Pilothouse-Marker"):
-        echo(f"there are older ones: --marker {following}", err=True)
+    tell_older(answer.next)
 
 
 def _namespace_of(target: str) -> str:

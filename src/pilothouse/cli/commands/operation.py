@@ -4,6 +4,7 @@ import re
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
+import orjson
 import typer
 
 from pilothouse.cli.commands import cluster as clusters
@@ -14,7 +15,7 @@ from pilothouse.cli.durations import TimeLimit
 from pilothouse.cli.evidence import evidence_lines
 from pilothouse.cli.groups import connected_group, connection_options_of
 from pilothouse.cli.missing import elsewhere
-from pilothouse.cli.output import As, Output, print_answer, print_lines, print_rows
+from pilothouse.cli.output import As, Output, print_answer, print_lines, print_rows, tell_older
 from pilothouse.cli.terminal import echo
 from pilothouse.cli.wording import FORCE_HINT
 from pilothouse.cli.writes import existing
@@ -44,6 +45,7 @@ def list_all(
     state: Annotated[OperationState | None, typer.Option(metavar="STATE", help="Only in this state.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=500, help="Maximum number of rows, newest first.")] = 20,
     *,
+    marker: Annotated[str, typer.Option(help="Go on where the command before ended, as it said.")] = "",
     all_clusters: AllClusters = False,
     output: As = Output.TABLE,
 ) -> None:
@@ -54,19 +56,25 @@ def list_all(
     cluster = cluster_to_list(context, all_clusters=all_clusters)
     cluster_id = clusters.id_of(context, cluster) if cluster else ""
     namespace = namespace or connection_options_of(context).get("in_namespace", "")  # before the command's name
-    wanted = {"cluster_id": cluster_id, "namespace": namespace, "release": release, "state": state, "limit": limit}
+    wanted = {"cluster_id": cluster_id, "namespace": namespace, "release": release, "state": state}
+    wanted |= {"limit": limit, "marker": marker}
     query = urlencode({name: value for name, value in wanted.items() if value})
-    rows = client_of(context).call("GET", f"/api/v1/operations?{query}")
-    if output is not Output.TABLE:
+    answer = client_of(context).get(f"/api/v1/operations?{query}")
+    rows = orjson.loads(answer.content)
+    if output is Output.TABLE:
+        _print_list(context, [_now(row) for row in rows])
+        tell_limit(context, cluster)
+    else:
         print_answer(rows, output)
-        return
-    rows = [_now(row) for row in rows]
+    tell_older(answer.next)
+
+
+def _print_list(context: typer.Context, rows: list[dict[str, Any]]) -> None:
     if len({row["cluster_id"] for row in rows}) > 1:
         known = client_of(context).call("GET", "/api/v1/clusters")
-        print_rows(with_clusters(rows, known), _WITH_CLUSTER, output, least=_LEAST)
+        print_rows(with_clusters(rows, known), _WITH_CLUSTER, Output.TABLE, least=_LEAST)
     else:
-        print_rows(rows, _COLUMNS, output, least=_LEAST)
-    tell_limit(context, cluster)
+        print_rows(rows, _COLUMNS, Output.TABLE, least=_LEAST)
 
 
 def with_clusters(rows: list[dict[str, Any]], known: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -105,16 +113,23 @@ def events(context: typer.Context, operation: Operation, output: As = Output.TAB
 
 @app.command("follow")
 def follow_to_its_end(
-    context: typer.Context, operation: Operation, *, timeout: TimeLimit = None, output: As = Output.TABLE
+    context: typer.Context,
+    operation: Operation,
+    *,
+    timeout: TimeLimit = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing unless it fails.")] = False,
+    output: As = Output.TABLE,
 ) -> None:
     """Follow an operation to its end. Ctrl-C asks whether to detach, to cancel or to go on; status 1 if it failed."""
     from pilothouse.cli.following import follow, time_limit
 
     operation_id = _id_of(context, operation, at_work=True)
     with time_limit(timeout, f"operation {operation_id}"):
-        ended = follow(client_of(context), operation_id)
-    print_rows([ended], _COLUMNS, output, single=True)
-    raise typer.Exit(0 if ended["state"] == OperationState.SUCCEEDED else 1)
+        ended = follow(client_of(context), operation_id, quiet=quiet)
+    succeeded = ended["state"] == OperationState.SUCCEEDED
+    if not (quiet and succeeded):
+        print_rows([ended], _COLUMNS, output, single=True)
+    raise typer.Exit(0 if succeeded else 1)
 
 
 @app.command("cancel")

@@ -14,7 +14,7 @@ from pilothouse.cli.connection import client_of
 from pilothouse.cli.durations import seconds_of
 from pilothouse.cli.exits import ExitStatus, UsageError
 from pilothouse.cli.groups import connected_group
-from pilothouse.cli.output import As, Output, print_answer, print_rows
+from pilothouse.cli.output import As, Output, print_answer, print_rows, tell_older
 from pilothouse.cli.passwords import ask
 from pilothouse.cli.sources import read_text
 from pilothouse.cli.terminal import echo
@@ -133,8 +133,7 @@ def deliveries(
     query = urlencode({name: value for name, value in asked.items() if value})
     answer = client_of(context).get(f"{_path(context, webhook)}/deliveries?{query}")
     _print_messages(orjson.loads(answer.content), output)
-    if following := answer.headers.get("X-Pilothouse-Marker"):
-        echo(f"there are older ones: --marker {following}", err=True)
+    tell_older(answer.next)
 
 
 @app.command("remove")

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -12,6 +12,7 @@ from pilothouse.auth.sealing import MasterKeys
 from pilothouse.errors import NotFound, NotPermitted
 from pilothouse.store import access_keys, audit, policies, projects, roles, users
 from pilothouse.store.database import Database
+from pilothouse.store.places import Place
 from pilothouse.store.roles import Carried
 
 
@@ -118,6 +119,15 @@ class Caller:
         """Do the same as ``require`` for the whole account: a role or policy in one project does not count."""
         if not self.may_in_account(action):
             raise self._forbidden(action, self.account_roles, "in the whole account", self.account_policies)
+
+    async def limited_to(self, action: str, every: Callable[[], Awaitable[list[Place]]]) -> list[Place] | None:
+        """Return those of the clusters and namespaces in which the caller may do this; None if no policy limits them.
+
+        ``every``: reads all that there are, only if it matters. An empty namespace is not known.
+        """
+        if not self.policies:
+            return None
+        return [place for place in await every() if self.at(place[0], place[1] or None).may(action)]
 
     def may_in_account(self, action: str) -> bool:
         """Return True if the caller may do this in the whole account."""

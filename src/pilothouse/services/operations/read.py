@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from pilothouse.errors import NotFound
 from pilothouse.kubernetes.kubeconfig import api_server
@@ -62,9 +63,11 @@ class Operations:
         before: tuple[datetime, str] | None,
         limit: int,
     ) -> OperationPage:
-        """Return the project's matching operations, newest first."""
+        """Return the project's matching operations that the caller may list, newest first."""
         caller.require_somewhere("cce:operation:list")
         async with self._database.autocommit() as connection:
+            every = partial(store.list_places, connection, project_id=caller.project_id)
+            places = await caller.limited_to("cce:operation:list", every)
             rows = await store.list_operations(
                 connection,
                 project_id=caller.project_id,
@@ -72,12 +75,12 @@ class Operations:
                 namespace=namespace,
                 release_name=release_name,
                 state=state,
+                places=places,
                 before=before,
                 limit=limit + 1,
             )
         last = rows[limit - 1] if len(rows) > limit else None
-        seen = [row for row in rows[:limit] if caller.at(row.cluster_id, row.namespace).may("cce:operation:list")]
-        return OperationPage(seen, (last.created_at, last.id) if last is not None else None)
+        return OperationPage(rows[:limit], (last.created_at, last.id) if last is not None else None)
 
     async def list_of_release(
         self, caller: Caller, *, cluster_id: str, namespace: str, release_name: str, limit: int

@@ -27,6 +27,7 @@ from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.deploy import Deployments, DeployRelease
 from pilothouse.services.releases.details import ReleaseRef
 from pilothouse.services.releases.differences import Parsed
+from pilothouse.services.releases.drift import deployed_or_newest
 from pilothouse.services.releases.live import read_unsuperseded
 from pilothouse.services.releases.locks import changed_error
 from pilothouse.services.releases.manifest_diff import FieldDifference
@@ -106,7 +107,8 @@ class Plans:
             if (newest.revision if newest is not None else None) != proposal.operation.base_revision:
                 raise changed_error(place.name)
             rendering = await render(self._shared, caller, proposal, newest)
-            record, deployed = self._record(proposal, newest, rendering), _find_deployed(revisions)
+            record = self._record(proposal, newest, rendering)
+            deployed = deployed_or_newest(revisions) if revisions else None
             comparison = Comparison(base=_as_deployed(deployed))
             parsed: Parsed = {}
             creates = await self._creates_namespace(client, record)
@@ -135,8 +137,9 @@ class Plans:
         """Return those of the project's newest plans that can still be applied and that the caller may see."""
         caller.require_somewhere(_LIST)
         async with self._database.autocommit() as connection:
-            rows = await store.list_open(connection, project_id=caller.project_id, limit=limit)
-        return [row for row in rows if caller.at(row.cluster_id, row.namespace or None).may(_LIST)]
+            every = partial(store.list_places, connection, project_id=caller.project_id)
+            places = await caller.limited_to(_LIST, every)
+            return await store.list_open(connection, project_id=caller.project_id, places=places, limit=limit)
 
     async def require_apply(self, caller: Caller, plan_id: str) -> None:
         """Return if the caller may apply the plan; raise NotFound if there is none."""
@@ -366,12 +369,6 @@ class Plans:
             moved = f"revision {newest.revision} was made anew" if base.uid != newest.uid else moved
         if moved:
             raise PlannedReleaseMoved(f"the release moved since the plan was made: {moved}; plan again")
-
-
-def _find_deployed(found: list[StoredRelease]) -> StoredRelease | None:
-    """Return what is deployed, or the newest revision if nothing is."""
-    newest = found[-1] if found else None
-    return next((one for one in reversed(found) if one.status == ReleaseStatus.DEPLOYED), newest)
 
 
 def _as_deployed(stored: StoredRelease | None) -> Deployed:

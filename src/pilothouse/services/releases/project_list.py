@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from pilothouse.services.clusters import unknown_cluster
@@ -85,10 +86,9 @@ class ProjectReleases:
             index = await store.find_project_index(connection, project_id=project_id, cluster=wanted.cluster)
             if wanted.cluster and not index.clusters:
                 raise unknown_cluster(wanted.cluster)
-            if caller.policies:
-                places = await store.list_places(connection, project_id=project_id)
-                seen = tuple(one for one in places if caller.at(*one).may("cce:release:list"))
-                wanted = replace(wanted, places=seen)
+            all_places = partial(store.list_places, connection, project_id=project_id)
+            if (places := await caller.limited_to("cce:release:list", all_places)) is not None:
+                wanted = replace(wanted, places=tuple(places))
             if wanted.locked:
                 wanted = replace(wanted, elsewhere=tuple(await list_elsewhere(connection, project_id)))
             columns = (*fields, *(column for column in sort.columns if column not in fields))
