@@ -150,6 +150,8 @@ def test_what_a_failed_install_never_created_is_no_drift(
     one = OneRelease(server, namespace, "never", helm_cli)
     assert one.create(made["id"], values={}).status_code == 201
     assert one.settled()["status"] == "FAILED"
+    typed = server.command("drift", "never", "-n", namespace, "--detailed-exitcode")
+    assert (typed.returncode, "1 of its objects is not there (-); never created" in typed.stderr) == (0, True)
     page, told = person.page, "Revision 1 failed: 1 of its objects is not there. It was never created"
     page.goto(f"{person.home}/releases/bulk/drift?release=test/{namespace}/never")
     expect(page.locator("tbody tr")).to_contain_text("Never created")

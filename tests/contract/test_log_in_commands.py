@@ -9,11 +9,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.support.servers import CompletedCommand, RunningServer
 from tests.support.tokens import ask, login, send
-from tests.support.users import add_person
+from tests.support.users import PASSWORD, add_person
 
 Run = Callable[..., CompletedCommand]
 OURS = ("--project", "cn-north-4")  # other files of tests may have left projects of theirs
@@ -131,6 +132,21 @@ def test_a_wrong_password_leaves_no_context_and_is_not_repeated(server: RunningS
     assert "The username or password is wrong." in done.stderr
     assert "a wrong secret" not in done.stderr
     assert not file_of(tmp_path).exists()
+
+
+def test_a_log_in_that_cannot_be_kept_leaves_no_token(server: RunningServer, run: Run, tmp_path: Path):
+    person = add_person(server, "readonly")
+    file_of(tmp_path).mkdir(parents=True)  # no file can be written there
+
+    typed = f"{PASSWORD}\n"
+    done = run("login", server.url, "--user", person.name, *OURS, "--password-stdin", typed=typed)
+
+    assert done.returncode == 1, done.stderr
+    with psycopg.connect(server.database_url) as connection:
+        left = connection.execute(
+            "SELECT count(*) FROM tokens t JOIN users u ON u.id = t.user_id WHERE u.name = %s", [person.name]
+        ).fetchone()
+    assert left == (0,)
 
 
 def test_a_log_in_that_ended_says_what_to_type(server: RunningServer, run: Run, tmp_path: Path):

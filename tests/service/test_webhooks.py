@@ -214,6 +214,15 @@ async def test_every_end_is_told_once_whoever_writes_it(outbox: Outbox, end: Cal
     assert [await outbox.messages(one) for one in (disabled, other, drifts)] == [[], [], []]
 
 
+async def test_a_disabled_webhook_is_told_nothing_more(outbox: Outbox):
+    webhook = await outbox.add_webhook()
+    await _cancelled(outbox)
+    async with outbox.database.transaction() as tx:
+        assert await webhook_outbox.find_due(tx, webhook) is not None
+        await webhooks.set_enabled(tx, webhook, enabled=False)
+        assert await webhook_outbox.find_due(tx, webhook) is None
+
+
 async def test_what_is_taken_back_is_not_told_and_what_only_moves_is_no_end(outbox: Outbox):
     webhook = await outbox.add_webhook()
     row = await outbox.accept()

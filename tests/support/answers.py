@@ -48,7 +48,7 @@ class Answers:
 
 @contextmanager
 def answering(home: Path, answers: Mapping[str, Any]) -> Iterator[Answers]:
-    """Yield a server with these answers; an error is answered as the native API does."""
+    """Yield a server with these answers; an error is answered as the native API does, an OSError by no answer."""
     found = Answers("", home, dict(answers))
 
     class Handler(BaseHTTPRequestHandler):
@@ -57,6 +57,9 @@ def answering(home: Path, answers: Mapping[str, Any]) -> Iterator[Answers]:
             content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             found.asked.append((request, json.loads(content) if content else None))
             answer, status = found.by_request.get(request), 200
+            if isinstance(answer, OSError):
+                self.close_connection = True
+                return
             if isinstance(answer, PilothouseError):
                 response = error_response(answer, native=True)
                 body, status = bytes(response.body), response.status_code

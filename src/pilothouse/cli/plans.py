@@ -65,7 +65,7 @@ def print_plan(context: typer.Context, plan: dict[str, Any], output: Output) -> 
 
 def has_changes(plan: dict[str, Any]) -> bool:
     """Return whether the plan changes anything, against the deployed revision or in the cluster."""
-    return differs(plan["summary"]) or any(one["live_change"] != "unchanged" for one in plan["objects"])
+    return differs(plan) or any(one["live_change"] != "unchanged" for one in plan["objects"])
 
 
 def _chart_lines(plan: dict[str, Any]) -> Iterator[str]:

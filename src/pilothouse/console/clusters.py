@@ -187,6 +187,7 @@ ROUTES: Final = [
     Route("/clusters", register, methods=["POST"]),
     Route("/clusters/new", ask_registration, methods=["GET"]),
     Route("/clusters/{cluster}", show_cluster, methods=["GET"]),
+    Route("/clusters/{cluster}/live", show_cluster, methods=["GET"]),
     Route("/clusters/{cluster}/kubeconfig", writes(show_cluster, "kubeconfig", _replace), methods=["POST"]),
     Route("/clusters/{cluster}/wall", writes(show_cluster, "wall", set_wall), methods=["POST"]),
     Route("/clusters/{cluster}/wall/remove", writes(show_cluster, "unwall", remove_wall), methods=["POST"]),

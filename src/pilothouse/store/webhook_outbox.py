@@ -144,7 +144,9 @@ UPDATE webhooks SET lease_until = clock_timestamp() WHERE id = :webhook AND leas
 """)
 _FIND_DUE = text("""
 SELECT id, event, facts, attempts, created_at FROM webhook_deliveries
-WHERE webhook_id = :webhook AND state = 'pending' AND due_at <= clock_timestamp() ORDER BY due_at, id LIMIT 1
+WHERE webhook_id = :webhook AND state = 'pending' AND due_at <= clock_timestamp()
+  AND EXISTS (SELECT FROM webhooks w WHERE w.id = :webhook AND w.enabled)
+ORDER BY due_at, id LIMIT 1
 """)
 _FIND_ENDED = text("""
 SELECT o.id, o.action, o.state, o.status_description, o.namespace, o.release_name, o.revision, o.chart_name,

@@ -12,7 +12,7 @@ import pytest
 
 from pilothouse.cli import device_flow
 from pilothouse.cli.client import Client, Credentials
-from pilothouse.cli.commands.login import _log_in_by_device
+from pilothouse.cli.commands.login import _log_in_by_device, _revoking
 from pilothouse.cli.contexts import Context
 from pilothouse.cli.device_log_in import log_in_by_device
 from pilothouse.cli.exits import NotLoggedIn, UsageError
@@ -60,7 +60,12 @@ class Server:
 
     async def log_in(self, project: str = "default") -> Context:
         made = Context(name="there", url=self.url)
-        await asyncio.to_thread(_log_in_by_device, made, "", project)
+
+        def log_in() -> None:
+            with _revoking(made, besides=""):
+                _log_in_by_device(made, "", project)
+
+        await asyncio.to_thread(log_in)
         return made
 
 

@@ -259,12 +259,14 @@ class RevisionDiffView(View):
     """The objects of two revisions, compared: those of the new one first, in its order, then those that are gone.
 
     With the live objects: those of the revision first, then those that are not in it; `to_revision` is null, and
-    `problems` says what was not looked at.
+    `problems` says what was not looked at. `uncreated`: how many of the removed ones are no drift, because the revision
+    failed and may never have created them.
     """
 
     from_revision: int
     to_revision: int | None
     summary: DiffSummaryView
+    uncreated: int = 0
     objects: list[ObjectDifferenceView]
     problems: list[str]
 

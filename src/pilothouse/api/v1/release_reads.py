@@ -296,6 +296,7 @@ async def diff_release(
     if to == "live":
         found = await reading.look(partial(drifts.read, revision=from_revision), part="drift")
         told = {"from_revision": found.revision, "to_revision": None, "summary": found.summary, **vars(found)}
+        told["uncreated"] = found.missing
         return await _as_json(RevisionDiffView, told)
     caller, old, new = await reading.read_two(from_revision, int(to) if to else None, part="diff")
     return await _as_json(RevisionDiffView, await differences.compare(caller, old, new))

@@ -99,14 +99,15 @@ def _readable(pointer: str) -> str:
     return "/".join(f'"{word.replace("~1", "/")}"' if "~1" in word else word for word in words).replace("~0", "~")
 
 
-def differs(summary: dict[str, Any]) -> bool:
-    """Return whether there are changes."""
-    return any(summary[name] for name in ("added", "changed", "removed"))
+def differs(found: dict[str, Any]) -> bool:
+    """Return whether there are changes; what a failed revision may never have created is none."""
+    summary: dict[str, int] = found["summary"]
+    return summary["added"] + summary["changed"] + summary["removed"] > int(found.get("uncreated", 0))
 
 
 def end_with_changes(context: typer.Context, found: dict[str, Any]) -> None:
     """End the command with status 2 if there are changes and that is asked for."""
-    if options_of(context)["detailed_exitcode"] and differs(found["summary"]):
+    if options_of(context)["detailed_exitcode"] and differs(found):
         raise typer.Exit(CHANGES)
 
 

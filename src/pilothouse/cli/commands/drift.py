@@ -22,7 +22,13 @@ def drift(context: typer.Context, name: Name, *, output: As = Output.TABLE) -> N
     found = client_of(context).call("GET", release_path(context, name, "diff", to="live"))
     if output is Output.TABLE:
         print_lines([f"{name}: revision {found['from_revision']} to what is in the cluster", *change_lines(found)])
-        if differs(found["summary"]):
+        if count := found.get("uncreated"):
+            echo(
+                f"revision {found['from_revision']} failed: {count} of its objects {'is' if count == 1 else 'are'} not "
+                "there (-); never created, or removed since",
+                err=True,
+            )
+        if differs(found):
             mends = typed(context, Action.UPGRADE, name, "--reuse-chart", "--reuse-values", "--force-conflicts")
             echo(f"puts back what the release says: {mends}; what it does not say, such as a label, stays", err=True)
     else:

@@ -2,7 +2,8 @@
 
 import re
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
@@ -83,22 +84,34 @@ def login(
     )
     project = str(given.get("in_project") or "")
     at_provider = options_of(context)
-    if at_provider["device"] or at_provider["provider"]:
-        _refuse_beside_device(context)
-        _log_in_by_device(made, at_provider["provider"], project)
-    elif token_stdin:
-        _take_token(made, ask("Token", from_stdin=True), project)
-    elif given.get("with_access_key"):
-        made.access_key = given["with_access_key"]
-        made.secret_key = given.get("with_secret_key") or ask("Secret key", from_stdin=secret_key_stdin)
-        _find_project_of_key(made, project)
-    else:
-        name = user or (prompt("User", default="admin") if sys.stdin.isatty() else "admin")
-        password = ask("Password", from_stdin=password_stdin)
-        claim = {"name": name, "domain": {"name": domain}, "password": password}
-        _log_in(made, {"methods": ["password"], "password": {"user": claim}}, project)
-    _require_cluster(made, revokes=not token_stdin and not made.access_key)
-    _keep(made, output)
+    token = ask("Token", from_stdin=True) if token_stdin else ""
+    with _revoking(made, besides=token):
+        if at_provider["device"] or at_provider["provider"]:
+            _refuse_beside_device(context)
+            _log_in_by_device(made, at_provider["provider"], project)
+        elif token_stdin:
+            _take_token(made, token, project)
+        elif given.get("with_access_key"):
+            made.access_key = given["with_access_key"]
+            made.secret_key = given.get("with_secret_key") or ask("Secret key", from_stdin=secret_key_stdin)
+            _find_project_of_key(made, project)
+        else:
+            name = user or (prompt("User", default="admin") if sys.stdin.isatty() else "admin")
+            claim = {"name": name, "domain": {"name": domain}, "password": ask("Password", from_stdin=password_stdin)}
+            _log_in(made, {"methods": ["password"], "password": {"user": claim}}, project)
+        _require_cluster(made)
+        _keep(made, output)
+
+
+@contextmanager
+def _revoking(made: "Context", *, besides: str) -> Iterator[None]:
+    """End the token that the block has got if it fails, since nobody knows it then; not the one that was given."""
+    try:
+        yield
+    except BaseException:
+        if made.token and made.token != besides:
+            _revoke(_client(made), made.token)
+        raise
 
 
 def _refuse_without_scheme(url: str) -> None:
@@ -106,18 +119,12 @@ def _refuse_without_scheme(url: str) -> None:
         raise UsageError(f"URL: {url!r} must begin with http:// or https://, as in https://{url}")
 
 
-def _require_cluster(made: "Context", *, revokes: bool) -> None:
-    """Raise InvalidRequest if the server says that there is no such cluster; a token that was made is revoked then."""
+def _require_cluster(made: "Context") -> None:
+    """Raise InvalidRequest if the server says that there is no such cluster."""
     from pilothouse.cli.commands.context import check_cluster
 
-    if not made.cluster:
-        return
-    try:
+    if made.cluster:
         check_cluster(made, made.cluster)
-    except PilothouseError:
-        if revokes:
-            _revoke(_client(made), made.token)
-        raise
 
 
 def _keep(made: "Context", output: Output) -> None:
@@ -193,12 +200,7 @@ def _log_in(made: "Context", identity: dict[str, Any], project: str) -> None:
         client = _client(made)
         usable = client.call("GET", "/v3/auth/projects")["projects"]
         if usable:
-            try:
-                chosen = _choose_project(usable)
-            except (PilothouseError, typer.Abort, typer.Exit):
-                _revoke(client, made.token)
-                raise
-            _log_in_to(made, chosen["id"])
+            _log_in_to(made, _choose_project(usable)["id"])
             return
     _describe(made, said)
 

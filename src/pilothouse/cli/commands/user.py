@@ -17,7 +17,7 @@ from pilothouse.cli.terminal import echo
 from pilothouse.errors import InvalidRequest, PilothouseError
 
 if TYPE_CHECKING:
-    from pilothouse.cli.client import Client, ServerRefused
+    from pilothouse.cli.client import Client
 
 app = connected_group("Users, their passwords and roles.")
 
@@ -53,22 +53,20 @@ def add(
     """Create a user. Without --password-stdin a password is generated and shown once."""
     project_id = projects.id_of(context, project) if project else None
     password = ask("Password", from_stdin=True) if password_stdin else None
-    from pilothouse.cli.client import ServerRefused
-
     client = client_of(context)
     row = client.call("POST", "/api/v1/users", body={"name": name, "password": password})
     if role:
         body = {"role": role, "project_id": project_id}
         try:
             row = {**row, **client.call("POST", f"/api/v1/users/{row['id']}/roles", body=body)}
-        except ServerRefused as error:
+        except PilothouseError as error:
             raise _without_user(client, row, error) from error
     _print(row, output)
     if output is Output.TABLE and row["password"]:
         echo(f"password  {row['password']}  (shown only now)")
 
 
-def _without_user(client: "Client", row: dict[str, Any], error: "ServerRefused") -> PilothouseError:
+def _without_user(client: "Client", row: dict[str, Any], error: PilothouseError) -> PilothouseError:
     """Remove a new user whose role was refused, and return what to say; its password if it has to stay."""
     try:
         client.call("DELETE", f"/api/v1/users/{row['id']}")

@@ -153,7 +153,7 @@ class Audit:
                         await store.add_gathered(tx, rows)
                     if used:
                         await access_keys.set_used(tx, {key: store.age(now - at) for key, at in used.items()})
-            except DatabaseUnavailable:
+            except BaseException:
                 self._used = used | self._used
                 raise
             for kind, gathered in due.items():

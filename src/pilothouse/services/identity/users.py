@@ -180,6 +180,7 @@ class Users:
             caller = await current_caller(tx, caller)
             if user_id != caller.user_id:
                 caller.require_in_account("iam:users:updateUser")
+            await require_user(tx, caller, user_id)  # it may have been deleted since
             await store.set_password(tx, user_id, password_hash=password_hash)
             ended = await access_keys.disable_all(tx, user_id) if end_keys else 0
             await audit.record(
