@@ -272,7 +272,7 @@ def test_put_mends_it(made: Made):
         ("helm", PatchType.MERGE, {"rollback"}),  # Helm takes what it wrote without server-side apply only there
         ("kubectl-edit", PatchType.MERGE, set()),
     ],
-    ids=str,
+    ids=["applied by helm", "written by helm", "edited"],
 )
 def test_without_force_it_mends_what_helm_mends(
     *, made: Made, helm_cli: HelmCommand, tmp_path: Path, manager: str, kind: PatchType, mended: set[str]
