@@ -52,9 +52,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def limit(item: pytest.Item) -> None:
-    """Keep unit tests on this machine, and leave out of the time limit what runs as long as it is told to."""
+    """Keep what needs no cluster here, and leave out of the time limit what runs as long as it is told to."""
     kind = item.nodeid.removeprefix("tests/").partition("/")[0]
-    if kind == "unit":
+    if kind in {"unit", "rules", "process"}:
         item.add_marker(pytest.mark.allow_hosts(["127.0.0.0/8", "::1"]))
     if kind in {"crash", "parity"}:
         item.add_marker(pytest.mark.timeout(0))
@@ -64,7 +64,7 @@ def rank(file: str) -> int:
     """Return when a file begins: the long ones first, and last those whose tests are short, which fill up the end."""
     if file in LONG_FILES:
         return LONG_FILES.index(file)
-    return len(LONG_FILES) + file.startswith("tests/unit/")
+    return len(LONG_FILES) + file.startswith(("tests/unit/", "tests/rules/"))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,7 +1,7 @@
 """Processes of two versions on one schema, while operations are under way: docs/decisions/0023-rolling-upgrades.md.
 
 The next version is this one with a further migration, which only adds. The version before is not at hand in a checkout
-without history; that its migrations only add is what ``tests/unit/rules/test_migrations.py`` holds.
+without history; that its migrations only add is what ``tests/rules/test_migrations.py`` holds.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """Parsing of most options without pydantic, through which typer reads all of them and which takes 60 ms to load.
 
-It stands on typer's internals, which the exact version in pyproject.toml keeps still; tests/unit/cli/test_cli_start.py
+It stands on typer's internals, which the exact version in pyproject.toml keeps still; tests/process/test_cli_start.py
 fails if a command loads pydantic again.
 """
 

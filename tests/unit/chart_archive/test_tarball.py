@@ -4,8 +4,6 @@ import gzip
 import hashlib
 import io
 import tarfile
-import time
-import tracemalloc
 import zlib
 
 import pytest
@@ -16,11 +14,8 @@ from pilothouse.chart_archive.charts import ChartArchive, inspect_chart
 from pilothouse.errors import InvalidChart
 from pilothouse.settings import ChartLimits
 from tests.support.archives import (
-    BOMBS,
     CHART_YAML,
-    COSTLY,
     HOSTILE_HEADERS,
-    MIB,
     NEVER_IN_A_CHART,
     NO_WHOLE_ARCHIVES,
     header,
@@ -190,35 +185,6 @@ def test_nesting_is_limited():
     assert inspect(archive).name == "c4"
     with pytest.raises(InvalidChart, match="more than 4 deep"):
         inspect(build_chart("c5", subcharts={"inner.tgz": archive}))
-
-
-@pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_is_refused_within_a_second(name: str):
-    bomb = BOMBS[name]()
-    started = time.process_time()
-    with pytest.raises(InvalidChart):
-        inspect(bomb)
-    assert time.process_time() - started < 1.0
-
-
-@pytest.mark.parametrize("name", COSTLY)
-def test_what_is_large_and_allowed_takes_at_most_a_second(name: str):
-    archive = COSTLY[name]()
-    started = time.process_time()
-    assert inspect(archive).name == "demo"
-    assert time.process_time() - started < 1.0
-
-
-@pytest.mark.parametrize("name", ["eight archives of 19 files", "archives inside archives", "alias bomb", "deep flow"])
-def test_a_bomb_needs_little_memory(name: str):
-    bomb = BOMBS[name]()
-    tracemalloc.start()
-    try:
-        with pytest.raises(InvalidChart):
-            inspect(bomb)
-        assert tracemalloc.get_traced_memory()[1] < 30 * MIB
-    finally:
-        tracemalloc.stop()
 
 
 VALID = build_chart(

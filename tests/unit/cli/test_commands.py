@@ -15,7 +15,7 @@ from pilothouse.cli import COMMANDS, app, commands
 from pilothouse.cli.exits import MEANINGS
 from pilothouse.cli.groups import ConnectedCommand, ConnectedGroup, load_command
 from pilothouse.cli.writes import SENT_OPTIONS
-from tests.unit.cli.test_cli_start import run
+from tests.process.test_cli_start import run
 
 MODULES = {path.stem for path in Path(commands.__path__[0]).glob("*.py")} - {"__init__"}
 

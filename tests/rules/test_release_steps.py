@@ -11,7 +11,7 @@ import yaml
 
 from pilothouse import __version__
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 FILES = [
     "src/pilothouse/__init__.py",
     "deploy/chart/pilothouse/Chart.yaml",

@@ -7,9 +7,9 @@ import pytest
 
 from pilothouse.cli import COMMANDS, helm_words
 from pilothouse.cli.groups import load_command
-from tests.unit.cli.test_cli_start import run
+from tests.process.test_cli_start import run
 
-PAGE = (Path(__file__).parents[3] / "docs" / "helm-flags.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "helm-flags.md").read_text()
 
 
 def rows(heading: str) -> list[list[str]]:

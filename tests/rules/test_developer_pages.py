@@ -13,7 +13,7 @@ from typer.main import get_command
 from pilothouse.cli import app
 from tests.support.route_table import application
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "pilothouse"
 PAGES = sorted([ROOT / "CONTRIBUTING.md", *(ROOT / "docs" / "dev").glob("*.md")])
 _SPAN = re.compile(r"`([^`\n]+)`")

@@ -3,9 +3,9 @@
 import ast
 import functools
 import re
-from pathlib import Path
 
-SOURCE = Path(__file__).resolve().parents[3] / "src" / "pilothouse"
+from tests.support.source_code import modules
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 #: Words that no imperative sentence begins with.
 _NO_VERB = re.compile(
@@ -19,9 +19,9 @@ _OF_PROPERTY = re.compile(r"(The|True if|False if|Return)\b")
 def documented() -> list[tuple[str, Function, str]]:
     """Return place, function and docstring of each function that has one."""
     return [
-        (f"{path.relative_to(SOURCE)}:{node.lineno} {node.name}: {text.splitlines()[0]}", node, text)
-        for path in sorted(SOURCE.rglob("*.py"))
-        for node in ast.walk(ast.parse(path.read_text()))
+        (f"{name}:{node.lineno} {node.name}: {text.splitlines()[0]}", node, text)
+        for name, tree in modules().items()
+        for node in ast.walk(tree)
         if isinstance(node, Function) and (text := ast.get_docstring(node))
     ]
 

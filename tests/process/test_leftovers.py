@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import LONG_FILES, rank
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 LEAKS = {
     "child process": "subprocess.Popen(['sleep', '30'])",
@@ -74,7 +74,7 @@ def test_a_leak_is_an_error_of_the_file_that_leaks_and_session_fixtures_keep_wha
 
 def test_long_files_begin_first_and_unit_tests_last():
     assert all((ROOT / name).is_file() for name in LONG_FILES)
-    others = ["tests/cluster/test_pods.py", "tests/wheel/test_wheel.py", "tests/unit/test_states.py"]
+    others = ["tests/cluster/test_pods.py", "tests/wheel/test_wheel.py", "tests/rules/test_states.py"]
     assert sorted([others[2], *others[:2], *reversed(LONG_FILES)], key=rank) == [*LONG_FILES, *others]
 
 

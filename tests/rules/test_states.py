@@ -3,12 +3,10 @@
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
-import pilothouse
 from pilothouse.states import Action, DeliveryState, OperationState, ReleaseStatus
+from tests.support.source_code import modules
 
-SOURCE = Path(pilothouse.__file__).parent
 WORDS = frozenset({*Action, *OperationState, *ReleaseStatus}) - {ReleaseStatus.UNKNOWN}
 #: Where the same words mean something else.
 OTHER_WORDS = {
@@ -45,17 +43,10 @@ def strings(tree: ast.AST) -> Iterator[ast.Constant]:
         yield from strings(node)
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
-    for path in sorted(SOURCE.rglob("*.py")):
-        name = path.relative_to(SOURCE).as_posix()
-        if "migrations/" not in name:
-            yield name, ast.parse(path.read_text())
-
-
 def test_no_state_or_action_is_a_literal_elsewhere():
     literals = [
         f"{name}:{node.lineno} {node.value!r}"
-        for name, tree in modules()
+        for name, tree in modules().items()
         for node in strings(tree)
         if node.value in WORDS - OTHER_WORDS.get(name, set())
     ]
@@ -65,7 +56,7 @@ def test_no_state_or_action_is_a_literal_elsewhere():
 def test_statements_in_sql_compare_with_words_that_there_are():
     compared = [
         (column, word)
-        for name, tree in modules()
+        for name, tree in modules().items()
         if name.startswith("store/")
         for node in strings(tree)
         for column, words in re.findall(r"\b(state|action) (?:=|<>|IN) (\([^)]*\)|'[^']*')", str(node.value))
@@ -80,7 +71,7 @@ def test_statements_in_sql_compare_with_words_that_there_are():
 def test_every_end_of_an_operation_is_written_by_one_function_and_reported_by_another():
     """An end that is written elsewhere forgets the order, the notification or the log."""
     writers, reporters = [], []
-    for name, tree in modules():
+    for name, tree in modules().items():
         for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)):
             keys = {
                 key.value

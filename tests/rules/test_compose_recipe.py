@@ -8,7 +8,7 @@ import yaml
 from pilothouse.cli import COMMANDS
 from pilothouse.settings import unknown_variables
 
-DEPLOY = Path(__file__).parents[3] / "deploy"
+DEPLOY = Path(__file__).parents[2] / "deploy"
 
 
 def test_the_recipe_runs_the_image_with_a_read_only_root_and_its_data_in_a_volume():

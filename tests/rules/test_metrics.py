@@ -9,7 +9,7 @@ import yaml
 from pilothouse.services import metrics
 from tools import metrics_docs
 
-_ROOT = Path(__file__).resolve().parents[3]
+_ROOT = Path(__file__).resolve().parents[2]
 _OURS = re.compile(r"\b(?:pilothouse|http_server)_\w+|\bup\b")
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-_ROOT = Path(__file__).resolve().parents[3]
+_ROOT = Path(__file__).resolve().parents[2]
 _DECISIONS = _ROOT / "docs" / "decisions"
 NUMBERS = {int(path.name[:4]) for path in _DECISIONS.glob("[0-9]*.md")}
 _FILE = re.compile(r"decisions/(\d{4}(?:-[\w.-]+\.md)?)")

@@ -4,21 +4,14 @@ Migrations may, which are written once and never change.
 """
 
 import ast
-from pathlib import Path
 
-import pilothouse
+from tests.support.source_code import ROOT, modules
 
-ROOT = Path(pilothouse.__file__).parent
 MOST_LINES, MOST_FUNCTION_LINES = 400, 50
 
 
-def _modules() -> dict[str, str]:
-    files = (file for file in ROOT.rglob("*.py") if "migrations" not in file.parts)
-    return {file.relative_to(ROOT).as_posix(): file.read_text() for file in files}
-
-
 def test_no_module_is_too_long():
-    lengths = {name: text.count("\n") for name, text in _modules().items()}
+    lengths = {name: (ROOT / name).read_text().count("\n") for name in modules()}
     assert len(lengths) > 100
     assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES} == {}
 
@@ -26,8 +19,8 @@ def test_no_module_is_too_long():
 def test_no_function_is_too_long():
     lengths = {
         f"{name} {node.name}": (node.end_lineno or 0) - node.lineno + 1
-        for name, text in _modules().items()
-        for node in ast.walk(ast.parse(text))
+        for name, tree in modules().items()
+        for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     }
     assert len(lengths) > 1000
