@@ -39,7 +39,7 @@ def role_documents() -> dict[str, dict[str, Any]]:
     }
 
 
-ROLES: Final[Mapping[str, Document]] = {name: read(json.dumps(one)) for name, one in role_documents().items()}
+ROLES: Final[Mapping[str, Document]] = {name: read(json.dumps(document)) for name, document in role_documents().items()}
 
 _CLOSED: Final = Document("5.0", (Statement(allows=False, actions=("*",), clusters=()),))
 #: An action, and the name under which older roles and policies allow it.

@@ -108,7 +108,7 @@ class Statement:
         """Return whether the statement is about an action of one of these names, there."""
         if not any(_covers(pattern, name) for pattern in self.actions for name in names):
             return False
-        tests = [one.holds(known) for one in self.conditions]
+        tests = [condition.holds(known) for condition in self.conditions]
         if self.clusters:
             tests.append(Condition(CLUSTER_ID, "StringLike", self.clusters).holds(known))
         return False if False in tests else None if None in tests else True
@@ -163,7 +163,7 @@ def _denials(text: str) -> str:
         return text  # a damaged one denies everything
     found = json.loads(text)
     listed = found["Statement"] if isinstance(found["Statement"], list) else [found["Statement"]]
-    found["Statement"] = [said for said, one in zip(listed, statements, strict=True) if not one.allows]
+    found["Statement"] = [said for said, statement in zip(listed, statements, strict=True) if not statement.allows]
     return json.dumps(found, ensure_ascii=False, separators=(",", ":")) if found["Statement"] else ""
 
 
@@ -185,7 +185,9 @@ def _document(found: Any) -> Document:
     statements = listed if isinstance(listed, list) else [listed]
     if not 0 < len(statements) <= _MOST_STATEMENTS:
         raise InvalidArgument(f"Statement: 1 to {_MOST_STATEMENTS} statements")
-    return Document(version, tuple(_statement(one, version, f"Statement[{i}]") for i, one in enumerate(statements)))
+    return Document(
+        version, tuple(_statement(statement, version, f"Statement[{i}]") for i, statement in enumerate(statements))
+    )
 
 
 def _statement(found: Any, version: str, at: str) -> Statement:
@@ -211,10 +213,10 @@ def _clusters(found: Any, at: str) -> tuple[str, ...]:
     if "*" in listed:
         return ()
     clusters = []
-    for one in listed:
-        named = _RESOURCE.fullmatch(one)
+    for item in listed:
+        named = _RESOURCE.fullmatch(item)
         if named is None:
-            raise InvalidArgument(f"{at}: {one!r} is neither * nor cce:*:*:cluster:ID")
+            raise InvalidArgument(f"{at}: {item!r} is neither * nor cce:*:*:cluster:ID")
         clusters.append(named["id"])
     return tuple(clusters)
 
@@ -229,7 +231,7 @@ def _conditions(found: Any, at: str) -> tuple[Condition, ...]:
             if key not in KEYS:
                 raise InvalidArgument(f"{at}.{operator}: {key[:60]!r} is not one of {', '.join(KEYS)}")
             values = _texts(wanted, f"{at}.{operator}.{key}")
-            if _NEGATED.get(name, name) in _PATTERNS and any("?" in one for one in values):
+            if _NEGATED.get(name, name) in _PATTERNS and any("?" in value for value in values):
                 raise InvalidArgument(f"{at}.{operator}.{key}: '?' is not understood; '*' is")
             conditions.append(Condition(key, name, values, if_exists=operator != name))
     return tuple(conditions)
@@ -247,7 +249,7 @@ def _object(found: Any, at: str, fields: Iterable[str] | None) -> dict[str, Any]
 
 def _texts(found: Any, at: str) -> tuple[str, ...]:
     listed = found if isinstance(found, list) else [found]
-    if not listed or not all(isinstance(one, str) and 0 < len(one) <= _LONGEST_VALUE for one in listed):
+    if not listed or not all(isinstance(value, str) and 0 < len(value) <= _LONGEST_VALUE for value in listed):
         raise InvalidArgument(f"{at}: must be a text or a list of texts, each of 1 to {_LONGEST_VALUE} characters")
     if len(listed) > _MOST_VALUES:
         raise InvalidArgument(f"{at}: {len(listed)} values; {_MOST_VALUES} at most")

@@ -227,7 +227,7 @@ def _as_helm_has_it(value: Any, shape: Any) -> Any:
         case ("any", _) | (bool(), bool()):
             found = value
         case [of], list():
-            found = [one for item in value if (one := _as_helm_has_it(item, of))]
+            found = [text for item in value if (text := _as_helm_has_it(item, of))]
         case {"*": of}, dict():
             found = {key: _as_helm_has_it(item, of) or "" for key, item in value.items()}
         case dict(), dict():

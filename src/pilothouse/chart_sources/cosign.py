@@ -47,10 +47,10 @@ async def _fetch(repository: Repository, layer: Layer, signature: str) -> Cosign
 
 
 async def _fetch_bundles(repository: Repository, digest: str) -> tuple[str, ...]:
-    listed = [one for one in await repository.list_referrers(digest) if _may_sign(one)]
+    listed = [referrer for referrer in await repository.list_referrers(digest) if _may_sign(referrer)]
     _refuse_more(len(listed), where=f"what refers to {digest}")
-    layers = [await _find_bundle(repository, one) for one in listed]
-    texts = [await repository.read_layer(one, most_bytes=_MOST_BYTES) for one in layers if one is not None]
+    layers = [await _find_bundle(repository, referrer) for referrer in listed]
+    texts = [await repository.read_layer(layer, most_bytes=_MOST_BYTES) for layer in layers if layer is not None]
     return tuple(base64.b64encode(text).decode() for text in texts)
 
 

@@ -357,11 +357,11 @@ def _referrers(answer: Answer) -> list[Referrer]:
     if not isinstance(listed, list):
         raise InvalidSource(f"{shown(answer.url)} answers with manifests that are not a list")
     found: list[Referrer] = []
-    for one in listed:
-        digest = one.get("digest") if isinstance(one, dict) else None
+    for entry in listed:
+        digest = entry.get("digest") if isinstance(entry, dict) else None
         if isinstance(digest, str) and _DIGEST.fullmatch(digest):
-            stated = one.get("artifactType")
-            found.append(Referrer(digest, stated if isinstance(stated, str) else "", _annotations(one)))
+            stated = entry.get("artifactType")
+            found.append(Referrer(digest, stated if isinstance(stated, str) else "", _annotations(entry)))
     return found
 
 
@@ -390,10 +390,10 @@ def _chart_names(answer: Answer, prefix: str) -> list[str]:
 
 def _is_near(realm: str, url: str) -> bool:
     """Return True if both are one host, or hosts of one domain, such as auth.docker.io and registry-1.docker.io."""
-    (scheme, one, _), (_, other, _) = authority(realm), authority(url)
+    (scheme, scheme_host, _), (_, other, _) = authority(realm), authority(url)
     if scheme != "https":
         return False
-    if one == other:
+    if scheme_host == other:
         return True
-    ends = [host.split(".")[-2:] for host in (one, other)]
+    ends = [host.split(".")[-2:] for host in (scheme_host, other)]
     return ends[0] == ends[1] and len(ends[0]) > 1 and not ends[0][-1].isdigit()

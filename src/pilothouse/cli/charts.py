@@ -77,8 +77,8 @@ def uploaded_id(context: typer.Context, chart: str, *, version: str = "") -> str
     if not found:
         others = ", ".join(f"{row['name']}@{row['version']}" for row in _versions(context, name=name)[:5])
         if others:
-            one = _ONE_VERSION.fullmatch(named or version)
-            only = "" if one else "; a range chooses versions of a source's chart only"
+            exact = _ONE_VERSION.fullmatch(named or version)
+            only = "" if exact else "; a range chooses versions of a source's chart only"
             only += _not_here(chart)
             raise InvalidRequest(
                 f"chart {name!r} has no uploaded version {named or version!r}; there is {others}{only}"
@@ -135,8 +135,8 @@ def _upload_once(context: typer.Context, path: "Path", *, version: str) -> dict[
         parameters=orjson.dumps(parameters).decode(),
         provenance=provenance_of(path),
     )
-    for one in told:
-        echo(one, err=True)
+    for line in told:
+        echo(line, err=True)
     return {"id": row["id"], "digest": digest}
 
 
@@ -160,8 +160,8 @@ def _add_provenance(context: typer.Context, packed: "PackedChart", provenance: s
         if error.code != _EXISTS and error.status != HTTPStatus.FORBIDDEN:
             raise
         return  # the archive may do without
-    for one in told:
-        echo(one, err=True)
+    for line in told:
+        echo(line, err=True)
 
 
 def _ways_out(path: "Path", packed: "PackedChart") -> str:

@@ -27,7 +27,7 @@ def completer(path: str, field: str = "name") -> Callable[[typer.Context, str], 
     """Return a function that returns what begins so in that field of the server's list."""
 
     def complete(context: typer.Context, incomplete: str) -> list[str]:
-        return [one[field] for one in _ask(context, path) if one[field].startswith(incomplete)]
+        return [row[field] for row in _ask(context, path) if row[field].startswith(incomplete)]
 
     return complete
 
@@ -68,9 +68,9 @@ def complete_revisions(context: typer.Context, incomplete: str) -> list[tuple[st
     except PilothouseError:
         return []
     return [
-        (str(one["revision"]), f"{one['status']} {one['chart_name']}-{one['chart_version']}")
-        for one in _ask(context, path)
-        if str(one["revision"]).startswith(incomplete)
+        (str(revision["revision"]), f"{revision['status']} {revision['chart_name']}-{revision['chart_version']}")
+        for revision in _ask(context, path)
+        if str(revision["revision"]).startswith(incomplete)
     ]
 
 
@@ -82,17 +82,20 @@ def complete_revisions_or_live(context: typer.Context, incomplete: str) -> list[
 
 def complete_operations(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Return releases of the namespace, which name their newest operation, and ids of recent operations."""
-    recent = [one for one in _ask(context, _RECENT_OPERATIONS) if one["id"].startswith(incomplete)]
+    recent = [operation for operation in _ask(context, _RECENT_OPERATIONS) if operation["id"].startswith(incomplete)]
     named = [(name, "its newest operation") for name in complete_releases(context, incomplete)]
-    return [*named, *(_describe_operation(one) for one in recent)]
+    return [*named, *(_describe_operation(operation) for operation in recent)]
 
 
 def complete_plans(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Return the ids of plans that can be applied, with what each is about."""
     return [
-        (one["id"], f"{one['action']} {one['namespace']}/{one['name']}, until {one['expires_at'][11:16]} UTC")
-        for one in _ask(context, "/api/v1/plans")
-        if one["id"].startswith(incomplete)
+        (
+            plan["id"],
+            f"{plan['action']} {plan['namespace']}/{plan['name']}, until {plan['expires_at'][11:16]} UTC",
+        )
+        for plan in _ask(context, "/api/v1/plans")
+        if plan["id"].startswith(incomplete)
     ]
 
 
@@ -102,7 +105,9 @@ def complete_living_operations(context: typer.Context, incomplete: str) -> list[
 
     recent = _ask(context, _RECENT_OPERATIONS)
     return [
-        _describe_operation(one) for one in recent if one["state"] in LIVING_STATES and one["id"].startswith(incomplete)
+        _describe_operation(operation)
+        for operation in recent
+        if operation["state"] in LIVING_STATES and operation["id"].startswith(incomplete)
     ]
 
 
@@ -117,7 +122,7 @@ def complete_charts(context: typer.Context, incomplete: str) -> list[str]:
         names += (f"{chart['name']}@{chart['version']}" for chart in _ask(context, "/api/v1/charts?limit=500"))
     if "@" not in incomplete:
         query = urlencode({"q": incomplete, "limit": _FOUND_CHARTS})
-        names += (f"{one['source']}/{one['name']}" for one in _ask(context, f"/api/v1/sources/-/charts?{query}"))
+        names += (f"{chart['source']}/{chart['name']}" for chart in _ask(context, f"/api/v1/sources/-/charts?{query}"))
     return [name for name in names if name.startswith(incomplete)]
 
 
@@ -144,7 +149,7 @@ def complete_versions(context: typer.Context, incomplete: str) -> list[str]:
     if not source.strip("./~") or not name:
         return []
     found = _ask(context, f"/api/v1/sources/{quote(source, safe='')}/charts/{quote(name, safe='')}?limit=500")
-    return [one["version"] for one in found if one["version"].startswith(incomplete)]
+    return [version["version"] for version in found if version["version"].startswith(incomplete)]
 
 
 def complete_tests(context: typer.Context, incomplete: str) -> list[str]:

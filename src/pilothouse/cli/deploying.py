@@ -66,7 +66,7 @@ def deploy_body(context: typer.Context, *, values_mode: str = "replace") -> dict
     """Return the body of the request without the chart."""
     given = options_of(context)
     values, options = wire_layers(context), write_body(context)
-    labels = dict(_label(pair) for one in given["labels"] or () for pair in one.split(","))
+    labels = dict(_label(pair) for listed in given["labels"] or () for pair in listed.split(","))
     if labels:
         options["labels"] = labels
     if given["skip_crds"]:

@@ -67,7 +67,7 @@ def _providers(client: Client) -> list[DeviceClient]:
             "out, and log in with a password or a token"
         ) from error
     try:
-        return [_read(one) for one in said["providers"]]
+        return [_read(provider) for provider in said["providers"]]
     except (KeyError, TypeError) as error:
         raise InvalidRequest(f"--device: {client.url} does not say where people log in; is it Pilothouse?") from error
 
@@ -89,7 +89,7 @@ def _is_plain(text: object) -> bool:
 
 def _choose(providers: list[DeviceClient], name: str) -> DeviceClient:
     """Return the provider of this name, or the only one; raise InvalidRequest or UsageError."""
-    names = ", ".join(one.name for one in providers)
+    names = ", ".join(provider.name for provider in providers)
     if not providers:
         raise InvalidRequest(
             "--device: this server has no identity provider for log-in from a terminal. Leave --device out, and log in "
@@ -98,7 +98,7 @@ def _choose(providers: list[DeviceClient], name: str) -> DeviceClient:
         )
     if not name and len(providers) > 1:
         raise UsageError(f"--provider: choose one of {names}")
-    found = [one for one in providers if name in {"", one.name}]
+    found = [provider for provider in providers if name in {"", provider.name}]
     if not found:
         raise UsageError(f"--provider: {name!r} is none of this server's for log-in from a terminal: {names}")
     return found[0]

@@ -9,12 +9,12 @@ from pilothouse.cli.terminal import clock_of
 def evidence_lines(found: dict[str, Any]) -> Iterator[str]:
     """Return the evidence of one attempt as lines."""
     yield f"\nattempt {found['attempt']}: {found['error']}"
-    for one in found["blocking"]:
-        yield f"  waited for {one['kind']} {one['namespace']}/{one['name']}: {one['message'] or one['status']}"
-    for one in found["conflicts"]:
-        yield f"  {one['field']} of {one['kind']} {one['namespace']}/{one['name']} is held by {one['manager']}"
-    for one in found["objects"]:
-        yield f"  {'hook ' if one['hook'] else ''}{one['kind']} {one['namespace']}/{one['name']}  {one['state']}"
+    for part in found["blocking"]:
+        yield f"  waited for {part['kind']} {part['namespace']}/{part['name']}: {part['message'] or part['status']}"
+    for part in found["conflicts"]:
+        yield f"  {part['field']} of {part['kind']} {part['namespace']}/{part['name']} is held by {part['manager']}"
+    for part in found["objects"]:
+        yield f"  {'hook ' if part['hook'] else ''}{part['kind']} {part['namespace']}/{part['name']}  {part['state']}"
     for pod in found["pods"]:
         yield f"  pod {pod['namespace']}/{pod['name']}  {pod['trouble'] or pod['phase']}"
         for container in pod["containers"]:
@@ -22,5 +22,5 @@ def evidence_lines(found: dict[str, Any]) -> Iterator[str]:
             yield from (f"      | {line}" for line in container["log"])
     for event in found["events"]:
         yield f"  {clock_of(event['at'])}  {event['type']}  {event['object']}  {event['reason']}: {event['text']}"
-    for one in found["missing"]:
-        yield f"  not known: {one}"
+    for part in found["missing"]:
+        yield f"  not known: {part}"

@@ -60,7 +60,7 @@ def split_examples(text: str) -> tuple[str, list[str]]:
     found = _EXAMPLES.search(text)
     if found is None:
         return text, []
-    return text[: found.start()], [" ".join(one.split()) for one in found[1].split(";")]
+    return text[: found.start()], [" ".join(example.split()) for example in found[1].split(";")]
 
 
 class _Plain:

@@ -49,7 +49,7 @@ def _has_secret(document: str) -> bool:
         return True
     items = found.get("items") if isinstance(found, dict) else None
     several = items if isinstance(items, list) else []
-    return any(isinstance(one, dict) and one.get("kind") == "Secret" for one in (found, *several))
+    return any(isinstance(document, dict) and document.get("kind") == "Secret" for document in (found, *several))
 
 
 def _masked(values: Any) -> Any:

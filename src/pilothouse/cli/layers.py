@@ -45,7 +45,7 @@ def value_options(  # noqa: PLR0917 (typer reads parameters as options)
 def layers_of(context: typer.Context) -> list[dict[str, str]]:
     """Return kind, text and name of each layer, the first at the bottom."""
     given = options_of(context)
-    files = [file for one in given["values"] or () for file in one.split(",")]
+    files = [file for listed in given["values"] or () for file in listed.split(",")]
     flags = {
         "set_json": given["set_json"],
         "set": given["set_values"],

@@ -115,7 +115,7 @@ class ReleaseTools:
         path = f"/api/v1/operations/{quote(operation_id, safe='')}"
         return {
             "operation": await self._get(path),
-            "events": [one for one in await self._get(f"{path}/events") if one["kind"] != "hook_log"],
+            "events": [event for event in await self._get(f"{path}/events") if event["kind"] != "hook_log"],
             "evidence": await self._get(f"{path}/evidence"),
         }
 
@@ -217,4 +217,4 @@ def build_server(session: Session) -> MCPServer[Any]:
 
 def _only_what_differs(diff: dict[str, Any]) -> dict[str, Any]:
     """Return the comparison without the objects that are the same: a model reads all that it is given."""
-    return {**diff, "objects": [one for one in diff["objects"] if one["change"] != "unchanged"]}
+    return {**diff, "objects": [obj for obj in diff["objects"] if obj["change"] != "unchanged"]}

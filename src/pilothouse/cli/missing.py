@@ -30,11 +30,12 @@ def elsewhere(context: Any, name: str) -> str:
     session = session_of(context)
     here = [(session.namespace, cluster) for cluster in (session.cluster,) if cluster]
     places = [
-        (one["namespace"], one["cluster_name"])
-        for one in found
-        if one["name"] == name
-        and not is_entry_only(one)
-        and not {(one["namespace"], one["cluster_name"]), (one["namespace"], one["cluster_id"])} & {*here}
+        (release["namespace"], release["cluster_name"])
+        for release in found
+        if release["name"] == name
+        and not is_entry_only(release)
+        and not {(release["namespace"], release["cluster_name"]), (release["namespace"], release["cluster_id"])}
+        & {*here}
     ]
     if not places:
         return ""
@@ -46,6 +47,6 @@ def elsewhere(context: Any, name: str) -> str:
 def known_clusters(context: Any) -> str:
     """Return which clusters there are; nothing if the caller may list none."""
     with suppress(PilothouseError):
-        names = sorted(str(one["name"]) for one in client_of(context).call("GET", "/api/v1/clusters"))
+        names = sorted(str(cluster["name"]) for cluster in client_of(context).call("GET", "/api/v1/clusters"))
         return f"there are: {', '.join(names) or 'none'}"
     return ""

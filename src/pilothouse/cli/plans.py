@@ -65,7 +65,7 @@ def print_plan(context: typer.Context, plan: dict[str, Any], output: Output) -> 
 
 def has_changes(plan: dict[str, Any]) -> bool:
     """Return whether the plan changes anything, against the deployed revision or in the cluster."""
-    return differs(plan) or any(one["live_change"] != "unchanged" for one in plan["objects"])
+    return differs(plan) or any(obj["live_change"] != "unchanged" for obj in plan["objects"])
 
 
 def _chart_lines(plan: dict[str, Any]) -> Iterator[str]:
@@ -86,18 +86,18 @@ def plan_lines(plan: dict[str, Any]) -> Iterator[str]:
         chart = f" to revision {plan['to_revision']} ({plan['chart_name']}-{plan['chart_version']})"
     yield f"{plan['action']} of {plan['namespace']}/{plan['name']} in {plan['cluster_name']}{chart}, {over}"
     yield from _chart_lines(plan)
-    objects = [{**one, "problem": _untold(plan, one)} for one in plan["objects"]]
-    live = [one for one in objects if one["live_change"] not in {one["change"], "unchanged"}]
-    told_live = [one["problem"] for one in live]
+    objects = [{**obj, "problem": _untold(plan, obj)} for obj in plan["objects"]]
+    live = [obj for obj in objects if obj["live_change"] not in {obj["change"], "unchanged"}]
+    told_live = [obj["problem"] for obj in live]
     counts, *lines = change_lines(
-        {**plan, "objects": [{**one, "problem": ""} if one["problem"] in told_live else one for one in objects]}
+        {**plan, "objects": [{**obj, "problem": ""} if obj["problem"] in told_live else obj for obj in objects]}
     )
     yield counts + _against(plan, len(live))
     yield from lines
-    for one in live:
-        problem = f": {in_a_cell(reword(one['problem']))}" if one["problem"] else ""
-        yield f"! in the cluster {one['kind']} {one['name']}: {one['live_change']}{problem}"
-        yield from field_lines(one["live_fields"])
+    for obj in live:
+        problem = f": {in_a_cell(reword(obj['problem']))}" if obj["problem"] else ""
+        yield f"! in the cluster {obj['kind']} {obj['name']}: {obj['live_change']}{problem}"
+        yield from field_lines(obj["live_fields"])
     yield from (f"runs hook {hook['kind']} {hook['name']}: {', '.join(hook['events'])}" for hook in plan["hooks"])
     for text in plan["warnings"]:
         yield f"{'THE CLUSTER REFUSES' if text in plan['refusals'] else 'WARNING'}: {in_a_cell(reword(text))}"

@@ -18,10 +18,10 @@ async def check_providers(settings: Settings) -> list[Finding]:
     try:
         providers = providers_of(settings.oidc, clients.resolver.of("identity providers")).values()
         try:
-            return list(await asyncio.gather(*(_check(one) for one in providers)))
+            return list(await asyncio.gather(*(_check(provider) for provider in providers)))
         finally:
-            for one in providers:
-                await one.close()
+            for provider in providers:
+                await provider.close()
     finally:
         await clients.close()
 

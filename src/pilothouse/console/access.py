@@ -44,11 +44,11 @@ async def _list(request: Request, *, refused: Refusal | None = None, typed: Fiel
         users=await users.list_users(caller),
         granted=await users.list_roles(caller) if caller.may_in_account("iam:users:getUser") else None,
         projects=projects,
-        project_names={one.id: one.name for one in projects},
+        project_names={project.id: project.name for project in projects},
         may_grant=caller.may_in_account("iam:permissions:grantRoleToUser"),
         roles=ROLES,
         actions={
-            name: [one for each in role.statements for one in each.actions] for name, role in policy.ROLES.items()
+            name: [action for each in role.statements for action in each.actions] for name, role in policy.ROLES.items()
         },
         may_create=caller.may_in_account("iam:users:createUser"),
     )

@@ -42,7 +42,7 @@ async def list_rows(request: Request) -> Response:
         states=context.states,
         places={row.id: _place(row, context.clusters) for row in found.rows},
         given=given,
-        outcomes={one: words.outcome(one) if one in set(Outcome) else words.state(one) for one in _SHOWN},
+        outcomes={word: words.outcome(word) if word in set(Outcome) else words.state(word) for word in _SHOWN},
         is_first=after is None,
     )
 

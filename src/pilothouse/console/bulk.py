@@ -90,7 +90,7 @@ class Chosen:
 
 def read_places(texts: list[str], *, most: int) -> list[ReleaseRef]:
     """Return the releases that were chosen, each once; InvalidRequest for none, or too many."""
-    return [one.place for one in _read(texts, most=most)]
+    return [target.place for target in _read(texts, most=most)]
 
 
 def _read(texts: list[str], *, most: int = MOST) -> list[Chosen]:
@@ -132,26 +132,26 @@ async def ask(request: Request) -> Response:
 async def _ask(
     request: Request, action: str, named: list[Chosen], *, refused: Refusal | None = None, typed: Fields | None = None
 ) -> Response:
-    chosen = [await _look(request, action, one) for one in named]
+    chosen = [await _look(request, action, release) for release in named]
     return await page(
         request,
         "bulk.html",
         refused=refused,
         faults=tell(refused, "confirm"),
         action=action,
-        ready=[one for one in chosen if not one.problem],
-        others=[one for one in chosen if one.problem],
-        confirm=_confirmation(action, [one for one in chosen if not one.problem]),
+        ready=[choice for choice in chosen if not choice.problem],
+        others=[choice for choice in chosen if choice.problem],
+        confirm=_confirmation(action, [choice for choice in chosen if not choice.problem]),
         typed=typed or {},
-        keepable=any(one.revision and not _is_history(one) for one in chosen if not one.problem),
+        keepable=any(choice.revision and not _is_history(choice) for choice in chosen if not choice.problem),
         runs_hooks=request.app.state.settings.hooks.on_delete,
         once=new_once(),
     )
 
 
-def _is_history(one: Chosen) -> bool:
+def _is_history(choice: Chosen) -> bool:
     """Return whether nothing but the history of the release is left."""
-    return one.detail is not None and is_uninstalled(one.detail)
+    return choice.detail is not None and is_uninstalled(choice.detail)
 
 
 def _confirmation(action: str, chosen: list[Chosen]) -> str:
@@ -159,18 +159,18 @@ def _confirmation(action: str, chosen: list[Chosen]) -> str:
     return gettext("uninstall %(number)s", number=len(chosen)) if action == Action.UNINSTALL else ""
 
 
-async def _look(request: Request, action: str, one: Chosen) -> Chosen:
+async def _look(request: Request, action: str, choice: Chosen) -> Chosen:
     try:
-        detail = await service_of(request, ReleaseDetails).show_head(caller_of(request), one.place)
+        detail = await service_of(request, ReleaseDetails).show_head(caller_of(request), choice.place)
         since = microseconds(detail.release.created_at)
-        looked = replace(one, detail=detail, revision=detail.release.revision, target=0, version="", since=since)
+        looked = replace(choice, detail=detail, revision=detail.release.revision, target=0, version="", since=since)
         if problem := _explain_alone(action, detail):
             return replace(looked, problem=problem)
         if action == Action.UPGRADE:
             return replace(looked, version=detail.origin.newer_version)
         target = (find_last_good(await read_earlier(request, detail)) or 0) if action == Action.ROLLBACK else 0
     except PilothouseError as error:
-        return replace(one, problem=refusal(request, error, place=one.place).text)
+        return replace(choice, problem=refusal(request, error, place=choice.place).text)
     alone = gettext("it has no earlier revision that went well") if action == Action.ROLLBACK and not target else ""
     return replace(looked, target=target, problem=alone)
 
@@ -197,11 +197,11 @@ async def carry_out(request: Request) -> Response:
         return await _ask(request, action, named, refused=refusal(request, error), typed=fields)
     key, options = key_of(request, fields), read_uninstall(fields)
     done = []
-    for number, one in enumerate(named):
+    for number, choice in enumerate(named):
         own = Key(f"{key.text}-{number}"[:255], key.fingerprint) if key is not None else None
-        done.append(await _submit(request, action, one, options, own))
-    ordered = [("order", one.operation_id) for one in done if one.operation_id]
-    left = [("left", one.text) for one in done if not one.operation_id]
+        done.append(await _submit(request, action, choice, options, own))
+    ordered = [("order", choice.operation_id) for choice in done if choice.operation_id]
+    left = [("left", choice.text) for choice in done if not choice.operation_id]
     address = f"{here(caller_of(request))}/releases/bulk/ordered?{urlencode([('do', action), *ordered, *left])}"
     if not left and caller_of(request).may("cce:operation:get"):
         return see_other(address)
@@ -210,19 +210,21 @@ async def carry_out(request: Request) -> Response:
 
 async def _tell(request: Request, action: str, done: list[Chosen], **context: Any) -> Response:
     """Return the page that tells what came of each order, as far as the person may know."""
-    ordered, operations = [one for one in done if not one.problem], service_of(request, Operations)
+    ordered, operations = [choice for choice in done if not choice.problem], service_of(request, Operations)
     if caller_of(request).may("cce:operation:get"):
         ordered = [
-            replace(one, row=await operations.show(caller_of(request), one.operation_id)) if one.operation_id else one
-            for one in ordered
+            replace(choice, row=await operations.show(caller_of(request), choice.operation_id))
+            if choice.operation_id
+            else choice
+            for choice in ordered
         ]
-    rows = [one.row for one in ordered if one.row is not None]
+    rows = [choice.row for choice in ordered if choice.row is not None]
     return await page(
         request,
         "bulk_done_list.html" if is_partial(request) else "bulk_done.html",
         action=action,
         ordered=ordered,
-        left=[one for one in done if one.problem],
+        left=[choice for choice in done if choice.problem],
         progress=await operations.list_progress(caller_of(request), rows) if rows else {},
         moving=any(row.state in LIVING_STATES for row in rows),
         live=urlencode([("do", action), *(("order", row.id) for row in rows)]),
@@ -243,25 +245,25 @@ async def show_ordered(request: Request) -> Response:
         done.append(Chosen(place, operation_id=row.id))
     left = _read(query.getlist("left")) if "left" in query else []
     untold = gettext("no order of it is known; its page tells how it is now")
-    done += [replace(one, problem=untold) for one in left]
+    done += [replace(choice, problem=untold) for choice in left]
     return await _tell(request, action, done)
 
 
-async def _submit(request: Request, action: str, one: Chosen, options: DeleteRelease, key: Key | None) -> Chosen:
-    seen = Seen(one.revision, one.since)
+async def _submit(request: Request, action: str, choice: Chosen, options: DeleteRelease, key: Key | None) -> Chosen:
+    seen = Seen(choice.revision, choice.since)
     try:
         if action == Action.UNINSTALL:
-            accepted = await submit_uninstall(request, one.place, replace(options, seen=seen), key=key)
+            accepted = await submit_uninstall(request, choice.place, replace(options, seen=seen), key=key)
         elif action == Action.UPGRADE:
-            accepted = await submit_upgrade(request, one.place, one.version, seen=seen, key=key)
+            accepted = await submit_upgrade(request, choice.place, choice.version, seen=seen, key=key)
         else:
             accepted = await submit_rollback(
-                request, one.place, revision=one.target, include_hooks=False, key=key, seen=seen
+                request, choice.place, revision=choice.target, include_hooks=False, key=key, seen=seen
             )
     except PilothouseError as error:
-        refused = refusal(request, error, place=one.place)
-        return replace(one, problem=refused.text, unsure=refused.unsure)
-    return replace(one, operation_id=accepted.operation_id or "")
+        refused = refusal(request, error, place=choice.place)
+        return replace(choice, problem=refused.text, unsure=refused.unsure)
+    return replace(choice, operation_id=accepted.operation_id or "")
 
 
 ROUTES: Final = [

@@ -196,9 +196,9 @@ async def _find_own_chart(request: Request, stored: StoredRelease, made_from: st
     """
     if await find_chart(request, made_from) is not None:
         return made_from
-    for one in await find_charts(request, name=stored.chart_name):
-        if one.version == stored.chart_version:
-            return one.id
+    for version in await find_charts(request, name=stored.chart_name):
+        if version.version == stored.chart_version:
+            return version.id
     return STORED
 
 

@@ -84,7 +84,7 @@ async def show_cluster(
         index=index,
         looks=_looks(request, cluster),
         others=await clusters.list_other_names(caller, cluster.id),
-        totals=[(str(one), totals[one]) for one in words.LISTED if totals.get(one)],
+        totals=[(str(status), totals[status]) for status in words.LISTED if totals.get(status)],
         answer=answer,
     )
 
@@ -152,7 +152,7 @@ async def register(request: Request) -> Response:
     }
     try:
         wall, checks = None, Checks()
-        if any(fields.get(one, "").strip() for one in WALL_FIELDS):
+        if any(fields.get(name, "").strip() for name in WALL_FIELDS):
             wall = checks.read(lambda: read_wall(fields))
         if checks.found:
             checks.read(lambda: clusters.check_registration(caller, **given))
@@ -161,7 +161,7 @@ async def register(request: Request) -> Response:
     except PilothouseError as error:
         refused = refusal(request, error)
         errors = error.errors if isinstance(error, SeveralWrong) else [error]
-        of_cluster = any(isinstance(one, InvalidKubeconfig | ClusterUnavailable | ClusterDenied) for one in errors)
+        of_cluster = any(isinstance(error, InvalidKubeconfig | ClusterUnavailable | ClusterDenied) for error in errors)
         shown = ("name", "kubeconfig", "context", *WALL_FIELDS)
         faults = tell(refused, *shown, otherwise="kubeconfig" if of_cluster else "")
         return await _form(request, fields, refused=refused, faults=faults)

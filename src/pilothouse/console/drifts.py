@@ -68,21 +68,23 @@ _ORDER: Final = ("drifted", "unlooked", "uncreated", "partly", "none")
 async def look(request: Request) -> Response:
     """Look at each, a few of a cluster at once, and show what was found."""
     caller_of(request).require_somewhere(_GET)
-    places = sorted(read_places(request.query_params.getlist("release"), most=MOST), key=lambda one: one.cluster)
+    places = sorted(
+        read_places(request.query_params.getlist("release"), most=MOST), key=lambda release: release.cluster
+    )
     until, turns, tasks = asyncio.get_running_loop().time() + SECONDS, asyncio.Semaphore(_AT_ONCE), []
-    for _, group in groupby(places, key=lambda one: one.cluster):
+    for _, group in groupby(places, key=lambda release: release.cluster):
         try:
             async with asyncio.TaskGroup() as looking:
-                tasks += [looking.create_task(look_in_turn(request, one, turns, until)) for one in group]
+                tasks += [looking.create_task(look_in_turn(request, release, turns, until)) for release in group]
         except ExceptionGroup as several:  # the session has ended meanwhile
             raise several.exceptions[0] from None
-    looks = sorted((task.result() for task in tasks), key=lambda one: (_ORDER.index(one.state), one.place.name))
+    looks = sorted((task.result() for task in tasks), key=lambda found: (_ORDER.index(found.state), found.place.name))
     return await page(
         request,
         "drifts.html",
         looks=looks,
-        drifted=sum(one.state == "drifted" for one in looks),
-        late=[one.place for one in looks if one.late],
+        drifted=sum(found.state == "drifted" for found in looks),
+        late=[found.place for found in looks if found.late],
         seconds=SECONDS,
     )
 

@@ -112,7 +112,7 @@ NO_FAULTS: Final = Faults()
 def name_fields(refused: Refusal, error: PilothouseError, reword: Callable[[str], str]) -> Refusal:
     """Return the refusal with fields by their labels; ``fields`` has what is wrong with each, by the form's name."""
     errors = error.errors if isinstance(error, SeveralWrong) else [error]
-    texts = [refused.text] if len(errors) == 1 else [redact(str(one)) for one in errors]
+    texts = [refused.text] if len(errors) == 1 else [redact(str(error)) for error in errors]
     found = [_split(reword(text)) for text in texts]
     said = "\n".join(f"{LABELS[name]}: {text}" if name else text for name, text in found)
     fields: dict[str, str] = {}

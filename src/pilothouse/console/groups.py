@@ -62,9 +62,9 @@ async def show_group(
         at=_path(request),
         provider=groups.provider_of(group),
         projects=projects,
-        project_names={one.id: one.name for one in projects},
+        project_names={project.id: project.name for project in projects},
         roles=ROLES,
-        attached=[(one, where) for one in policies for where in one.attachments if where.group_id == group.id],
+        attached=[(policy, where) for policy in policies for where in policy.attachments if where.group_id == group.id],
         sees_policies=sees_policies,
     )
 

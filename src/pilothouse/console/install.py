@@ -51,7 +51,7 @@ async def ask_install(request: Request) -> Response:
     caller = caller_of(request)
     caller.require(_CREATE)
     fields = {name: request.query_params.get(name, "") for name in (*_NAMED, *_SOURCED)}
-    source, name, version = (fields.pop(one) for one in _SOURCED)
+    source, name, version = (fields.pop(name) for name in _SOURCED)
     if source:
         reference = SourceReference(source=source, name=name, version=version)
         row = await service_of(request, ChartPulls).choose(caller, reference)
@@ -144,8 +144,8 @@ async def _form(
         charts=charts,
         origins=await name_origins(request, charts),
         most_charts=MOST_CHARTS,
-        clusters=[one.name for one in clusters],
-        cluster_wait=waits.pop() if len(waits := {WAITS.get(one.wait, "") for one in clusters}) == 1 else "",
+        clusters=[cluster.name for cluster in clusters],
+        cluster_wait=waits.pop() if len(waits := {WAITS.get(cluster.wait, "") for cluster in clusters}) == 1 else "",
         limit_seconds=request.app.state.settings.worker.timeout_seconds,
         no_clusters=not clusters and caller.may("cce:cluster:list"),
         action=f"{here(caller)}/install{'?' + query if query else ''}",

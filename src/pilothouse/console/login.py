@@ -142,7 +142,7 @@ async def _name_kept(request: Request, opened: OpenedSession, project: str, kept
             found["chart"] = f"{chart.name} {chart.version}"
     if kept.get("project"):
         projects = await service_of(request, Projects).list_all(caller)
-        found["project"] = next((one.name for one in projects if one.id == kept["project"]), "")
+        found["project"] = next((project.name for project in projects if project.id == kept["project"]), "")
     kind, _, holder = kept.get("whom", "").partition(":")
     with suppress(NotFound, NotPermitted):
         if kind == "user":

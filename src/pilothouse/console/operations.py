@@ -89,12 +89,12 @@ class _Events:
     @property
     def last(self) -> int:
         """The id of the newest."""
-        return max((one[-1].id for one in (self.told, self.logs) if one), default=0)
+        return max((events[-1].id for events in (self.told, self.logs) if events), default=0)
 
     def with_more(self, more: list[EventRow]) -> "_Events":
         """Return these with newer ones."""
-        logs = [one for one in more if one.kind == HOOK_LOG]
-        told = [one for one in more if one.kind != HOOK_LOG]
+        logs = [event for event in more if event.kind == HOOK_LOG]
+        told = [event for event in more if event.kind != HOOK_LOG]
         return _Events([*self.told, *told][-_MOST_EVENTS:], add_newest(self.logs, logs))
 
 
@@ -218,7 +218,7 @@ async def _operation_message(request: Request, row: OperationRow, events: _Event
 async def _shown(request: Request, row: OperationRow, events: _Events, names: dict[str, str]) -> dict[str, Any]:
     caller, operations = caller_of(request), service_of(request, Operations)
     found = await operations.list_evidence(caller, row.id) if row.state not in LIVING_STATES or row.attempt > 1 else []
-    evidence = [_evidence(one.attempt, one.at, one.found) for one in found]
+    evidence = [_evidence(kept.attempt, kept.at, kept.found) for kept in found]
     progress = _progress(row, events.told)
     return {
         "is_gone": row.state not in LIVING_STATES and await _is_gone(request, row),
@@ -290,7 +290,7 @@ async def cluster_names(request: Request) -> dict[str, str]:
 
 def _progress(row: OperationRow, events: list[EventRow]) -> Progress | None:
     """Return the last report of this attempt; None if there is none."""
-    last = next((one for one in reversed(events) if one.kind.endswith("_progress")), None)
+    last = next((event for event in reversed(events) if event.kind.endswith("_progress")), None)
     if last is None or last.attempt != row.attempt:
         return None
     counted = _OF_HOW_MANY.search(last.text)

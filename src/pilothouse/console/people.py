@@ -82,7 +82,7 @@ async def show_person(
         sessions=await _if_allowed(sessions.list_open(caller, user_id=person.id)),
         here_session=await sessions.find_own_id(caller),
         projects=projects,
-        project_names={one.id: one.name for one in projects},
+        project_names={project.id: project.name for project in projects},
         roles=ROLES,
         **{"made": None, "generated": "", **menu, **more},
     )

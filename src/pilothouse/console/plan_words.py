@@ -85,15 +85,15 @@ def tell_base(record: PlanRecord, comparison: Comparison) -> str:
     return gettext(said, newest=newest, deployed=deployed)
 
 
-def name_change(one: PlannedChange) -> str:
+def name_change(change: PlannedChange) -> str:
     """Return what an apply does to an object: one that the revision has and the cluster lost or changed is mended."""
-    mended = {"added": "created again", "changed": "put back"} if one.change == "unchanged" else {}
-    return mended.get(str(one.live_change), one.change)
+    mended = {"added": "created again", "changed": "put back"} if change.change == "unchanged" else {}
+    return mended.get(str(change.live_change), change.change)
 
 
 def count_live(record: PlanRecord, changes: PlannedChanges) -> dict[str, int]:
     """Return how many objects an apply changes in the cluster, where that is not what it changes of the revision."""
-    counted = Counter(str(one.live_change) for one in changes.objects)
+    counted = Counter(str(obj.live_change) for obj in changes.objects)
     if record.action not in {Action.UPGRADE, Action.ROLLBACK}:
         return {}
     differs = any(counted[name] != changes.summary.get(name, 0) for name in ("added", "changed", "removed"))

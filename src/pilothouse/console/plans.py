@@ -89,7 +89,7 @@ async def _plan_page(request: Request, *, refused: Refusal | None = None, typed:
     values = await plans.compare_values(caller, plan) if is_change else []
     if caller.may(READ_VALUES):
         _note_read(request, row, record)
-    different = sorted(filter(_differs, changes.objects), key=lambda one: _ORDER.index(name_change(one)))
+    different = sorted(filter(_differs, changes.objects), key=lambda change: _ORDER.index(name_change(change)))
     return await page(
         request,
         "plan.html",
@@ -131,7 +131,7 @@ async def _find_unknown(request: Request, plan: Plan) -> list[UnknownValue]:
     chart = await find_chart(request, str(record.operation["chart_id"] or ""))
     if chart is None:
         return []
-    given = [one.values for one in plan.comparison.sources]
+    given = [source.values for source in plan.comparison.sources]
 
     def find(schema: Any) -> list[UnknownValue]:
         return find_unknown(given, chart.default_values(), record.values, schema=schema)
@@ -173,8 +173,8 @@ def _note_read(request: Request, row: PlanRow, record: PlanRecord) -> None:
     note_read(request, READ_VALUES, target=key, target_name=record.release_name, detail=f"plan {row.id}")
 
 
-def _differs(one: PlannedChange) -> bool:
-    return one.change != "unchanged" or one.live_change in {"added", "changed"} or bool(one.problem)
+def _differs(change: PlannedChange) -> bool:
+    return change.change != "unchanged" or change.live_change in {"added", "changed"} or bool(change.problem)
 
 
 def plan_path(caller: Caller, row: PlanRow) -> str:
@@ -184,7 +184,7 @@ def plan_path(caller: Caller, row: PlanRow) -> str:
 
 def release_path(caller: Caller, record: PlanRecord) -> str:
     """Return the address of the release that the plan is for."""
-    named = "/".join(quote(one, safe="") for one in (record.cluster_name, record.namespace, record.release_name))
+    named = "/".join(quote(word, safe="") for word in (record.cluster_name, record.namespace, record.release_name))
     return f"{here(caller)}/releases/{named}"
 
 

@@ -60,8 +60,8 @@ async def show_pod(request: Request) -> Response:
 
 def _never_restarted(pod: PodDetail, container: str) -> bool:
     """Return whether the container that is named, or the first one, runs or has run and did not restart."""
-    one = next((one for one in pod.containers if container in {"", one.name}), None)
-    return one is not None and one.started and one.restarts == 0
+    found = next((found for found in pod.containers if container in {"", found.name}), None)
+    return found is not None and found.started and found.restarts == 0
 
 
 async def follow_log(request: Request) -> Response:

@@ -66,7 +66,7 @@ async def show_policy(
     row = await service_of(request, Policies).show(caller, request.path_params["policy_id"])
     projects = await service_of(request, Projects).list_all(caller)
     users, groups = await _holders(request, caller)
-    names = {one.id: one.name for one in users} | {one.id: one.name for one in groups}
+    names = {user.id: user.name for user in users} | {group.id: group.name for group in groups}
     return await page(
         request,
         "policy.html",
@@ -82,7 +82,7 @@ async def show_policy(
         groups=groups,
         names=names,
         projects=projects,
-        project_names={one.id: one.name for one in projects},
+        project_names={project.id: project.name for project in projects},
     )
 
 
@@ -93,7 +93,9 @@ def _lay_out(document: str) -> str:
 
 async def _holders(request: Request, caller: Caller) -> tuple[Sequence[UserRow], Sequence[GroupRow]]:
     """Return whom a policy can be attached to, as far as the person may see them."""
-    sees_users, sees_groups = (caller.may_in_account(f"iam:{one}") for one in ("users:listUsers", "groups:listGroups"))
+    sees_users, sees_groups = (
+        caller.may_in_account(f"iam:{action}") for action in ("users:listUsers", "groups:listGroups")
+    )
     users = await service_of(request, Users).list_users(caller) if sees_users else []
     groups = await service_of(request, Groups).list_groups(caller) if sees_groups else []
     return users, groups
@@ -132,7 +134,7 @@ def _where(fields: Fields) -> AttachmentRow:
     kind, _, holder = fields.get("whom", "").partition(":")
     if kind not in {"user", "group"} or not holder:
         raise wrong("whom", gettext("choose a user or a group"))
-    user_id, group_id = (holder if kind == one else None for one in ("user", "group"))
+    user_id, group_id = (holder if kind == holder_kind else None for holder_kind in ("user", "group"))
     return AttachmentRow(user_id, group_id, fields.get("project", "") or None)
 
 

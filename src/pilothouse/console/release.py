@@ -178,7 +178,7 @@ def follow(show: Callable[[Request], Awaitable[Response]] | None, follows: str) 
 
 def _place_path(request: Request) -> str:
     place = place_of(request)
-    return "/releases/" + "/".join(quote(one, safe="") for one in (place.cluster, place.namespace, place.name))
+    return "/releases/" + "/".join(quote(word, safe="") for word in (place.cluster, place.namespace, place.name))
 
 
 async def show_release(request: Request) -> Response:
@@ -264,11 +264,11 @@ async def _text(request: Request, caller: Caller, stored: StoredRelease, part: s
 def find_leaves(shown: dict[str, Any], origins: Iterable[ValueOrigin]) -> list[Leaf]:
     """Return the values with where each comes from; as many as a page shows, and one more if there are more."""
     found = []
-    for one in islice(origins, MOST_LEAVES + 1):
+    for origin in islice(origins, MOST_LEAVES + 1):
         value: Any = shown
-        for key in one.path.split("/")[1:]:
+        for key in origin.path.split("/")[1:]:
             value = value[key.replace("~1", "/").replace("~0", "~")]
-        found.append(Leaf(one.path, one.origin, value))
+        found.append(Leaf(origin.path, origin.origin, value))
     return found
 
 

@@ -106,9 +106,9 @@ async def _rollback_page(request: Request, fields: Fields, *, refused: Refusal |
         detail=detail,
         seen=_as_seen(detail),
         fields=fields,
-        rows=[one.revision for one in earlier],
+        rows=[item.revision for item in earlier],
         is_gone=is_uninstalled(detail),
-        went_well={one.revision.revision for one in earlier if one.was_deployed},
+        went_well={item.revision.revision for item in earlier if item.was_deployed},
         diff=diff,
         problem=refused.text if refused is not None else "",
         unread=unread.text if unread is not None else "",
@@ -126,12 +126,12 @@ async def read_earlier(request: Request, detail: ReleaseDetail) -> list[HistoryI
     release, below = detail.release, detail.release.revision + is_uninstalled(detail)
     place = ReleaseRef(release.cluster_id, release.namespace, release.name)
     history = await service_of(request, ReleaseDetails).show_history(caller_of(request), place)
-    return [one for one in history if one.revision.revision < below]
+    return [item for item in history if item.revision.revision < below]
 
 
 def find_last_good(earlier: Iterable[HistoryItem]) -> int | None:
     """Return the revision that was deployed last; None if none was."""
-    deployed = likeliest_first(one.revision for one in earlier if one.was_deployed)
+    deployed = likeliest_first(item.revision for item in earlier if item.was_deployed)
     return deployed[0].revision if deployed else None
 
 
@@ -311,7 +311,7 @@ async def _cluster_id(request: Request, place: ReleaseRef) -> str:
 def release_path(request: Request) -> str:
     """Return the address of the release's page."""
     place = place_of(request)
-    named = "/".join(quote(one, safe="") for one in (place.cluster, place.namespace, place.name))
+    named = "/".join(quote(word, safe="") for word in (place.cluster, place.namespace, place.name))
     return f"{here(caller_of(request))}/releases/{named}"
 
 

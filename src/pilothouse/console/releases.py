@@ -69,7 +69,7 @@ class ListQuery:
     def link_status(self, status: str) -> str:
         """Return the address with that status added, or taken away."""
         chosen = split(self["status"])
-        left = [one for one in chosen if one != status]
+        left = [other for other in chosen if other != status]
         return self.link(status=",".join(left if len(left) < len(chosen) else [*chosen, status]))
 
     def link_sort(self, column: str) -> str:
@@ -131,7 +131,7 @@ async def list_releases(request: Request) -> Response:
         ages=_ages(found.releases),
         old_seconds=_OLD_SECONDS,
         unsettled=UNSETTLED,
-        moving=bool(found.elsewhere) or any(one.operation_id for one in found.releases),
+        moving=bool(found.elsewhere) or any(release.operation_id for release in found.releases),
         may_look=caller.may_somewhere("cce:release:get"),
         unlooked=await _count_unlooked(request, query) if query["drifted"] and refused is None else None,
         looks_itself=bool(request.app.state.settings.observer.drift_requests_per_second),
@@ -161,7 +161,7 @@ def _read(query: ListQuery) -> tuple[ReleaseFilter, ReleaseSort]:
         locked=bool(query["locked"]),
         update_available=True if query["update"] else None,
         manager=known("manager", query["manager"], MANAGERS) if query["manager"] else "",
-        statuses=tuple(known("status", one, ReleaseStatus) for one in split(query["status"])),
+        statuses=tuple(known("status", word, ReleaseStatus) for word in split(query["status"])),
     )
     if query["marker"]:
         order = replace(order, after=read_marker(query["marker"], order, list_digest(wanted, order)))
@@ -178,14 +178,14 @@ async def _clusters(request: Request) -> list[str]:
 def _chips(found: ProjectPage[ReleaseItem]) -> list[tuple[str, int]]:
     """Return the statuses that there are, with their counts, the urgent ones first."""
     totals = found.totals or {}
-    listed = [(str(one), totals.get(one, 0)) for one in words.LISTED if totals.get(one)]
+    listed = [(str(status), totals.get(status, 0)) for status in words.LISTED if totals.get(status)]
     others = sum(count for status, count in totals.items() if status not in set(words.LISTED))
     return [*listed, *([("other", others)] if others else [])]
 
 
 def _ages(items: Sequence[ReleaseItem]) -> list[tuple[str, float | None]]:
     """Return how old what is shown is, by cluster."""
-    return sorted({one.cluster_name: one.age_seconds for one in items}.items())
+    return sorted({item.cluster_name: item.age_seconds for item in items}.items())
 
 
 ROUTES: Final = [

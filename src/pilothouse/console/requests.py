@@ -118,7 +118,7 @@ async def find_menu(request: Request) -> dict[str, Any]:
     usable = await projects.list_usable(caller_of(request))
     if not usable:
         return {}
-    first = next((one for one in usable if one.name == projects.region), usable[0])
+    first = next((project for project in usable if project.name == projects.region), usable[0])
     return {"menu": True, "here": f"{base()}/p/{quote(first.name, safe='')}"}
 
 

@@ -186,7 +186,7 @@ def _compile(route: str) -> re.Pattern[str]:
 
 _PATTERNS: Final = {
     route: _compile(route)
-    for route in (*_ACTIONS, *(f"{page}{one}" for page in ("/account", _USER) for one in _OF_PERSON))
+    for route in (*_ACTIONS, *(f"{page}{route_end}" for page in ("/account", _USER) for route_end in _OF_PERSON))
     if "?" not in route
 }
 

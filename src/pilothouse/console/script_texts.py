@@ -83,4 +83,4 @@ def of_page() -> str:
 
 def of_editor() -> str:
     """Return the texts of the editor, as JSON."""
-    return orjson.dumps({"texts": dict(EDITOR), "phrases": {one: translate(one) for one in PHRASES}}).decode()
+    return orjson.dumps({"texts": dict(EDITOR), "phrases": {phrase: translate(phrase) for phrase in PHRASES}}).decode()

@@ -51,14 +51,14 @@ class ObjectSides:
 def compare_planned(objects: Sequence[PlannedChange]) -> list[ObjectSides]:
     """Return the objects that change with their texts compared, while the page has room. Takes a while."""
     found, room = [], MOST_LINES
-    for one in objects:
+    for obj in objects:
         groups: list[Group] = []
-        if room > 0 and one.change != "unchanged":
-            groups = group_lines(compare_lines(_lines(one.old), _lines(one.new)))
+        if room > 0 and obj.change != "unchanged":
+            groups = group_lines(compare_lines(_lines(obj.old), _lines(obj.new)))
             lines = sum(len(group.lines) for group in groups)
             groups = groups if lines <= room else []
             room -= lines
-        found.append(ObjectSides(one, groups))
+        found.append(ObjectSides(obj, groups))
     return found
 
 
@@ -80,8 +80,8 @@ def compare_lines(old: Sequence[str], new: Sequence[str]) -> list[Line]:
 def _common(old: Sequence[str], new: Sequence[str]) -> int:
     """Return how many lines both begin with."""
     count = 0
-    for one, other in zip(old, new, strict=False):
-        if one != other:
+    for before, after in zip(old, new, strict=False):
+        if before != after:
             break
         count += 1
     return count

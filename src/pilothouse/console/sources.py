@@ -148,7 +148,7 @@ def _read_seconds(fields: Fields) -> int:
 
 def _read_verification(fields: Fields) -> VerificationKind:
     kinds: tuple[VerificationKind, ...] = get_args(VerificationKind)
-    verification = next((one for one in kinds if one == fields.get("verification", "none")), None)
+    verification = next((kind for kind in kinds if kind == fields.get("verification", "none")), None)
     if verification is None:
         raise wrong("verification", gettext("choose one of %(choices)s", choices=", ".join(kinds)))
     return verification

@@ -44,7 +44,7 @@ class _Translator(NodeTransformer):
         is_mark = isinstance(node.node, nodes.Name) and node.node.name in _MARKS and len(node.args) == 1
         if not is_mark or not isinstance(node.args[0], nodes.Const):
             return node
-        variables = {one.key: one.value for one in node.kwargs}
+        variables = {keyword.key: keyword.value for keyword in node.kwargs}
         parts: list[nodes.Expr] = []
         at, text = 0, translate(node.args[0].value)
         for found in _VARIABLE.finditer(text):

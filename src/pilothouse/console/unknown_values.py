@@ -29,7 +29,7 @@ def find_unknown(
     ``computed``: what all comes to; what is below the name of a subchart has more there than was given. Below the top
     only names are told that are like one of the defaults: many a mapping takes any name.
     """
-    found = [one for values in given for one in _walk(values, defaults, computed, schema, ())]
+    found = [value for values in given for value in _walk(values, defaults, computed, schema, ())]
     return list(dict.fromkeys(found))[:_MOST]
 
 

@@ -146,7 +146,7 @@ def _mode_of(order: Mapping[str, Any]) -> ValuesMode:
 
 def values_of(record: PlanRecord) -> str:
     """Return the values of the form that the plan was made from, as they were typed."""
-    return next((one["text"] for one in record.order.get("layers", ()) if one["name"] == LAYER), "")
+    return next((layer["text"] for layer in record.order.get("layers", ()) if layer["name"] == LAYER), "")
 
 
 async def find_charts(request: Request, *, name: str = "", chosen: str = "") -> list[ChartVersion]:
@@ -158,9 +158,11 @@ async def find_charts(request: Request, *, name: str = "", chosen: str = "") -> 
     if not caller.may("cce:chart:list"):
         return []
     found = await charts.list_versions(caller, name=name, version="", digest="", limit=MOST_CHARTS, pulled=bool(name))
-    if chosen and all(one.id != chosen for one in found):
+    if chosen and all(version.id != chosen for version in found):
         row = await find_chart(request, chosen)
-        older = [ChartVersion(**{one.name: getattr(row, one.name) for one in names_of(ChartVersion)})] if row else []
+        older = (
+            [ChartVersion(**{field.name: getattr(row, field.name) for field in names_of(ChartVersion)})] if row else []
+        )
         found = [*older, *found]
     return found
 
@@ -170,12 +172,12 @@ async def name_origins(request: Request, charts: Sequence[ChartVersion]) -> dict
 
     Nothing if all are uploaded.
     """
-    if all(one.source_id is None for one in charts):
+    if all(chart.source_id is None for chart in charts):
         return {}
     names, caller = {}, caller_of(request)
     if caller.may("cce:source:list"):
-        names = {one.id: one.name for one in await service_of(request, Sources).list_sources(caller)}
-    return {one.id: _tell_origin(one.source_id, names) for one in charts}
+        names = {source.id: source.name for source in await service_of(request, Sources).list_sources(caller)}
+    return {chart.id: _tell_origin(chart.source_id, names) for chart in charts}
 
 
 def _tell_origin(source_id: str | None, names: Mapping[str, str]) -> str:
@@ -233,7 +235,7 @@ async def _locate(request: Request, said: str, fields: Fields) -> list[ValueProb
     name = chart.name if chart is not None else ""
     found = await off_loop(lambda: locate_problems(said, text, chart_name=name), size=max(len(text), len(said)) * 8)
     last = text.rstrip("\n").count("\n") + 1  # the end of a text is an error's place, too
-    return [replace(one, line=min(one.line, last)) for one in found]
+    return [replace(problem, line=min(problem.line, last)) for problem in found]
 
 
 async def judge_values(request: Request, fields: Fields, below: tuple[ValuesLayer, ...] | None) -> Response:
@@ -251,4 +253,4 @@ async def judge_values(request: Request, fields: Fields, below: tuple[ValuesLaye
             problems = await _locate(request, str(error), fields)
     if not caller.may(READ_VALUES) and below:
         problems = []  # they could tell what is below
-    return JSONResponse({"problems": [vars(one) for one in problems]}, headers=HEADERS)
+    return JSONResponse({"problems": [vars(problem) for problem in problems]}, headers=HEADERS)

@@ -55,7 +55,7 @@ def locate_problems(said: str, text: str, *, chart_name: str) -> list[ValueProbl
     told = list(_parse_problems(said, chart_name))[:_MOST]
     marks = _find_marks(text, {path[:length] for path, _ in told for length in range(1, len(path) + 1)})
     found = [ValueProblem(*_nearest(path, marks), problem) for path, problem in told]
-    return sorted(found, key=lambda one: (one.line, one.column))
+    return sorted(found, key=lambda problem: (problem.line, problem.column))
 
 
 def may_tell_lines(said: str) -> bool:

@@ -50,8 +50,8 @@ async def _count_unsigned(request: Request) -> tuple[int, int]:
     if not caller.may("cce:chart:list"):
         return 0, 0
     found = await charts.list_versions(caller, name="", version="", digest="", limit=MOST_CHARTS, pulled=False)
-    signed = await charts.list_signers(caller, [one.digest for one in found])
-    return len(found), sum(one.digest not in signed for one in found)
+    signed = await charts.list_signers(caller, [version.digest for version in found])
+    return len(found), sum(chart.digest not in signed for chart in found)
 
 
 async def _set_policy(request: Request, fields: Fields) -> str:

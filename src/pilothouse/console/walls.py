@@ -30,9 +30,9 @@ def read_wall(fields: Fields) -> Wall:
     checks.read(lambda: require(fields, "user", gettext("missing; a wall has one that is acted as")))
     groups = (line.strip() for line in fields.get("groups", "").splitlines())
     wall = Wall(
-        namespaces=tuple(one for one in re.split(r"[\s,]+", fields.get("namespaces", "")) if one),
+        namespaces=tuple(name for name in re.split(r"[\s,]+", fields.get("namespaces", "")) if name),
         user=fields.get("user", "").strip(),
-        groups=tuple(one for one in groups if one),
+        groups=tuple(group for group in groups if group),
     )
     checks.read(wall.check_given)
     checks.end()

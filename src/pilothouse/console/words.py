@@ -350,11 +350,15 @@ def key(row: AccessKeyRow) -> Word:
     return _ENABLED if row.enabled else _DISABLED
 
 
-def source(one: Source) -> Word:
+def source(chart_source: Source) -> Word:
     """Return the word for whether what is known of a source is what it has."""
-    if one.problem:
+    if chart_source.problem:
         return Word("Not synchronised", "bad", "alert")
-    return Word("Synchronised", "ok", "check") if one.synced_at is not None else Word("Never read", "idle", "circle")
+    return (
+        Word("Synchronised", "ok", "check")
+        if chart_source.synced_at is not None
+        else Word("Never read", "idle", "circle")
+    )
 
 
 def agent(text: str) -> str:

@@ -59,7 +59,10 @@ def _named(request: Request, action: str, place: tuple[str, str, str] | None) ->
     Of what is no release the name alone, or an id, as far as the address has what the action is about.
     """
     named = request.path_params
-    words = place or (named.get("cluster") or named.get("cluster_id", ""), *(named.get(one, "") for one in _IN_CLUSTER))
+    words = place or (
+        named.get("cluster") or named.get("cluster_id", ""),
+        *(named.get(name, "") for name in _IN_CLUSTER),
+    )
     if all(words):
         return "/".join(words)[:300], words[-1][:200]
     noun = action.partition(":")[2].partition(":")[0].removesuffix("s")

@@ -40,7 +40,7 @@ class LocationMiddleware:
         """Serve one request; everything that is not HTTP passes through."""
         caller: Caller | None = scope.get("state", {}).get("caller") if scope["type"] == "http" else None
         if caller is not None and caller.policies and caller.project_id:
-            found = next((match for one in _PATHS if (match := one.match(scope["path"]))), None)
+            found = next((match for path in _PATHS if (match := path.match(scope["path"]))), None)
             if found is not None:
                 named = found["cluster"]
                 cluster_id = None if "\0" in named else await self._find(caller, named)

@@ -25,7 +25,7 @@ def words(text: str) -> list[str]:
 
 def known(parameter: str, word: str, choices: Iterable[str]) -> str:
     """Return the word if it is known, else raise InvalidRequest with the nearest known one, or all."""
-    there = [str(one) for one in choices]
+    there = [str(choice) for choice in choices]
     if word in there:
         return word
     near = get_close_matches(word[:_LONGEST], there, n=1)

@@ -100,7 +100,9 @@ def _judge_cron_job(live: Object) -> Judged:
 def _judge_pod(live: Object) -> Judged:
     if is_healthy(live):
         return _WELL
-    failed = mapping(live.get("status")).get("phase") == "Failed" or any(one.failed for one in containers(live))
+    failed = mapping(live.get("status")).get("phase") == "Failed" or any(
+        container.failed for container in containers(live)
+    )
     return (Health.DEGRADED if failed else Health.PROGRESSING), pod_problem(live)
 
 

@@ -30,7 +30,7 @@ Fields = dict[str, Any]
 def is_controller(manager: str) -> bool:
     """Return True if the manager's name is that of a program that works without people."""
     word = manager.lower()
-    return word in _CONTROLLERS or (not word.startswith("kubectl") and any(one in word for one in _CONTROLLER_WORDS))
+    return word in _CONTROLLERS or (not word.startswith("kubectl") and any(part in word for part in _CONTROLLER_WORDS))
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class FieldOwners:
 
     def belongs_to_controllers(self, path: Path) -> bool:
         """Return True if the field has owners, all of them controllers."""
-        owners = {one.manager for one in self._entries if self._owns(one, path)}
+        owners = {entry.manager for entry in self._entries if self._owns(entry, path)}
         return bool(owners) and all(map(is_controller, owners))
 
     def foreign(self, stated: Fields) -> Iterator[Path]:
@@ -60,10 +60,10 @@ class FieldOwners:
 
         Not what the one who made the object set: defaults are among that.
         """
-        for one in self._entries:
-            if one.manager in _NOT_FOREIGN or one.is_creator or one.is_status or is_controller(one.manager):
+        for entry in self._entries:
+            if entry.manager in _NOT_FOREIGN or entry.is_creator or entry.is_status or is_controller(entry.manager):
                 continue
-            yield from self._beside(one.fields, stated, self._live, ())
+            yield from self._beside(entry.fields, stated, self._live, ())
 
     def _owns(self, entry: _Entry, path: Path) -> bool:
         fields, value = entry.fields, self._live
@@ -114,8 +114,8 @@ _HOLD_BOOKKEEPING: Final = frozenset({("metadata",), ("metadata", "annotations")
 def applied_fields(applied: Object) -> Fields:
     """Return the fields that Helm's own apply states; those of a Secret's texts as the data that they became."""
     found = mapping(applied.get("metadata")).get("managedFields")
-    for one in found if isinstance(found, list) else ():
-        entry = mapping(one)
+    for listed in found if isinstance(found, list) else ():
+        entry = mapping(listed)
         if (entry.get("manager"), entry.get("operation"), entry.get("subresource") or "") == (HELM, "Apply", ""):
             fields = mapping(entry.get("fieldsV1"))
             texts = mapping(fields.get("f:stringData"))
@@ -126,7 +126,7 @@ def applied_fields(applied: Object) -> Fields:
 def _entries(live: Object) -> Iterator[_Entry]:
     metadata = mapping(live.get("metadata"))
     found, created = metadata.get("managedFields"), metadata.get("creationTimestamp")
-    entries = [mapping(one) for one in found] if isinstance(found, list) else []
+    entries = [mapping(entry) for entry in found] if isinstance(found, list) else []
     first = {str(entry.get("manager")) for entry in entries if entry.get("time") == created}
     if HELM in first:
         first = {HELM}  # whoever wrote in the same second came later

@@ -77,13 +77,13 @@ class ObjectTree:
     @property
     def summary(self) -> dict[str, int]:
         """Return how many objects of the manifest have each health."""
-        counted = Counter(one.health for one in self.objects)
+        counted = Counter(obj.health for obj in self.objects)
         return {str(health): counted[health] for health in Health}
 
     @property
     def health(self) -> Health:
         """Return the worst health of the objects of the manifest."""
-        found = {one.health for one in self.objects}
+        found = {obj.health for obj in self.objects}
         return next((health for health in Health if health in found), Health.HEALTHY)
 
     def nodes(self) -> Iterator[TreeNode]:
@@ -121,12 +121,12 @@ class TreeReader:
         """Return the tree; what is gone, unreadable or over the limits says so."""
         wanted = objects[:MOST_OBJECTS]
         lists = list(_lists(wanted))
-        kinds = KindCache(self._client, only=frozenset(one.kind for one in wanted))
-        roots = [_node(one, Health.UNKNOWN, _TOO_LATE) for one in objects]
+        kinds = KindCache(self._client, only=frozenset(obj.kind for obj in wanted))
+        roots = [_node(obj, Health.UNKNOWN, _TOO_LATE) for obj in objects]
         late = await self._all(
             [
-                *(self._find(one, roots[number], kinds) for number, one in enumerate(wanted)),
-                *(self._list(one) for one in lists),
+                *(self._find(obj, roots[number], kinds) for number, obj in enumerate(wanted)),
+                *(self._list(listing) for listing in lists),
             ]
         )
         for number in late:
@@ -147,15 +147,15 @@ class TreeReader:
                 task.result()
         return [number for number, task in enumerate(tasks) if task.cancelled()]
 
-    async def _find(self, one: ManifestObject, node: TreeNode, kinds: KindCache) -> None:
+    async def _find(self, obj: ManifestObject, node: TreeNode, kinds: KindCache) -> None:
         try:
-            kind = await kinds.find(one.api_version, one.kind)
+            kind = await kinds.find(obj.api_version, obj.kind)
             if kind is None:
-                node.message = f"the cluster does not serve {one.api_version} {one.kind}"
+                node.message = f"the cluster does not serve {obj.api_version} {obj.kind}"
                 return
             async with self._places:
                 live = await self._client.find_object(
-                    kind, namespace=one.namespace, name=one.name, largest=_LARGEST_OBJECT
+                    kind, namespace=obj.namespace, name=obj.name, largest=_LARGEST_OBJECT
                 )
         except _FAILURES as error:
             node.message = _cause(error)
@@ -165,7 +165,7 @@ class TreeReader:
             return
         if not kind.namespaced:
             node.namespace = ""
-        _describe(node, {**live, "kind": one.kind})
+        _describe(node, {**live, "kind": obj.kind})
         if uid := _text(mapping(live.get("metadata")).get("uid")):
             self._nodes[uid] = node
 
@@ -216,26 +216,26 @@ class TreeReader:
 
 def _lists(objects: Iterable[ManifestObject]) -> Iterator[_List]:
     """Yield each list that is needed to find what the objects own, once."""
-    needed = dict.fromkeys(each for one in objects for each in _lists_of(one))
-    everything = {(one.kind, one.namespace) for one in needed if not one.selector}
-    for one in needed:
-        if not one.selector or (one.kind, one.namespace) not in everything:
-            yield one
+    needed = dict.fromkeys(each for obj in objects for each in _lists_of(obj))
+    everything = {(listing.kind, listing.namespace) for listing in needed if not listing.selector}
+    for listing in needed:
+        if not listing.selector or (listing.kind, listing.namespace) not in everything:
+            yield listing
 
 
-def _lists_of(one: ManifestObject) -> Iterator[_List]:
-    if one.kind == "CronJob":
-        yield _List("Job", one.namespace, "")
-        yield _List(_PODS, one.namespace, _OF_JOBS)
+def _lists_of(obj: ManifestObject) -> Iterator[_List]:
+    if obj.kind == "CronJob":
+        yield _List("Job", obj.namespace, "")
+        yield _List(_PODS, obj.namespace, _OF_JOBS)
         return
-    kinds: Iterable[str] = _SELECTED.get(one.kind, ())
-    selector = ",".join(f"{key}={value}" for key, value in one.selector)
-    if one.kind == "Job" and not selector:
-        selector = f"{_OF_JOBS}={one.name}"
-    if not kinds and _is_foreign(one.api_version):
+    kinds: Iterable[str] = _SELECTED.get(obj.kind, ())
+    selector = ",".join(f"{key}={value}" for key, value in obj.selector)
+    if obj.kind == "Job" and not selector:
+        selector = f"{_OF_JOBS}={obj.name}"
+    if not kinds and _is_foreign(obj.api_version):
         kinds = WORKLOADS
     for kind in kinds:
-        yield _List(kind, one.namespace, selector)
+        yield _List(kind, obj.namespace, selector)
 
 
 def _is_foreign(api_version: str) -> bool:
@@ -244,8 +244,8 @@ def _is_foreign(api_version: str) -> bool:
     return bool(slash) and "." in group and not group.endswith(".k8s.io")
 
 
-def _node(one: ManifestObject, health: Health, message: str) -> TreeNode:
-    return TreeNode(one.api_version, one.kind, one.namespace, one.name, health, message)
+def _node(obj: ManifestObject, health: Health, message: str) -> TreeNode:
+    return TreeNode(obj.api_version, obj.kind, obj.namespace, obj.name, health, message)
 
 
 def _describe(node: TreeNode, live: Object) -> None:
@@ -261,7 +261,7 @@ def _describe(node: TreeNode, live: Object) -> None:
 
 def _ready_containers(pod: Object) -> tuple[int, int]:
     wanted, found = mapping(pod.get("spec")).get("containers"), mapping(pod.get("status")).get("containerStatuses")
-    ready = [one for one in found if mapping(one).get("ready") is True] if isinstance(found, list) else []
+    ready = [status for status in found if mapping(status).get("ready") is True] if isinstance(found, list) else []
     return len(ready), len(wanted) if isinstance(wanted, list) else 0
 
 
@@ -274,8 +274,8 @@ def _images(live: Object) -> list[str]:
     found: dict[str, None] = {}
     for key in ("initContainers", "containers"):
         listed = spec.get(key)
-        for one in listed if isinstance(listed, list) else ():
-            if image := _text(mapping(one).get("image"), longest=_LONGEST_IMAGE):
+        for entry in listed if isinstance(listed, list) else ():
+            if image := _text(mapping(entry).get("image"), longest=_LONGEST_IMAGE):
                 found[image] = None
     return list(found)[:_MOST_IMAGES]
 
@@ -283,8 +283,8 @@ def _images(live: Object) -> list[str]:
 def owner_reference(live: Object) -> Object:
     """Return the reference to the object's controller, or to its first owner; empty for none."""
     found = mapping(live.get("metadata")).get("ownerReferences")
-    owners = [mapping(one) for one in found] if isinstance(found, list) else []
-    return next((one for one in owners if one.get("controller") is True), owners[0] if owners else {})
+    owners = [mapping(owner) for owner in found] if isinstance(found, list) else []
+    return next((owner for owner in owners if owner.get("controller") is True), owners[0] if owners else {})
 
 
 def _text(value: object, *, longest: int = _LONGEST_NAME) -> str:

@@ -40,7 +40,7 @@ class Refused(PilothouseError):
 
 def read_conflicts(status: dict[str, Any]) -> tuple[FieldConflict, ...]:
     """Return the conflicts that a Status names, at most fifty of them; none for any other."""
-    return tuple(one for one, _ in zip(_conflicts(status), range(_MOST), strict=False))
+    return tuple(conflict for conflict, _ in zip(_conflicts(status), range(_MOST), strict=False))
 
 
 def read_missing_namespace(status: dict[str, Any]) -> str:

@@ -88,9 +88,9 @@ def read_chart_texts(secret: Secret) -> StoredChartTexts:
     """
     try:
         chart = _decoder.decode(inflate_payload(secret, max_bytes=LARGEST_PAYLOAD)).chart
-        readme = next((one for one in chart.files or () if one.name.casefold() in README_NAMES), None)
+        readme = next((file for file in chart.files or () if file.name.casefold() in README_NAMES), None)
         data = msgspec.json.decode(readme.data, type=str | None) if readme is not None else None
-        texts = [base64.b64decode(one or "", validate=True).decode(errors="replace") for one in (data, chart.schema)]
+        texts = [base64.b64decode(text or "", validate=True).decode(errors="replace") for text in (data, chart.schema)]
     except (msgspec.DecodeError, UnicodeError, RecursionError, binascii.Error) as error:
         raise CorruptRelease(f"its chart cannot be read: {error}") from None
     told = chart.metadata

@@ -79,11 +79,11 @@ class DriftLooks:
                 if self._notices.is_due("drift_look_failed"):
                     log.error("drift_look_failed", cluster_id=self._cluster_id, exc_info=error)
 
-    async def _look(self, one: DueLook) -> None:
+    async def _look(self, look: DueLook) -> None:
         """Look at a release and record what was found, or why nothing was."""
         try:
             with budgeted(Budget(seconds=_LONGEST_SECONDS, most_bytes=_MOST_BYTES)), paced(self._pace):
-                await self._find(one)
+                await self._find(look)
         except DatabaseUnavailable:
             raise
         except PilothouseError as error:
@@ -91,23 +91,23 @@ class DriftLooks:
                 await store.record_problem(
                     connection,
                     self._cluster_id,
-                    namespace=one.namespace,
-                    name=one.name,
+                    namespace=look.namespace,
+                    name=look.name,
                     problem=sanitize(str(error)[:_LONGEST_PROBLEM]),
                 )
             raise
 
-    async def _find(self, one: DueLook) -> None:
+    async def _find(self, look: DueLook) -> None:
         async with self._database.autocommit() as connection:
             cluster = await self._clusters.reach(self._cluster_id, project_id=None, tx=connection)
-            rules = await read_rules(connection, self._cluster_id, namespace=one.namespace, name=one.name)
+            rules = await read_rules(connection, self._cluster_id, namespace=look.namespace, name=look.name)
         client = self._clusters.client(cluster)
         if self._kinds is None or self._kinds[0] is not client:
             self._kinds = client, KindCache(client, seconds=_KINDS_SECONDS)
-        revisions = [stored for stored, _ in await read_unsuperseded(client, one.namespace, one.name)]
+        revisions = [stored for stored, _ in await read_unsuperseded(client, look.namespace, look.name)]
         if not revisions:
-            raise NotFound(f"release {one.name!r} in namespace {one.namespace!r} is not there any more")
+            raise NotFound(f"release {look.name!r} in namespace {look.namespace!r} is not there any more")
         stored = deployed_or_newest(revisions)
         found = await find_drift(client, stored, rules, kinds=self._kinds[1], seconds=_LONGEST_SECONDS)
         async with self._database.autocommit() as connection:
-            await keep_look(connection, self._cluster_id, found, namespace=one.namespace, name=one.name)
+            await keep_look(connection, self._cluster_id, found, namespace=look.namespace, name=look.name)

@@ -263,7 +263,7 @@ class Watcher:
             return []
         async with self._database.autocommit() as connection:
             unknown = await store.list_unknown(connection, self._cluster_id, [seen for seen, _ in found], epoch=epoch)
-        return await self._read([one for one in found if _key(one[0]) in unknown])
+        return await self._read([secret for secret in found if _key(secret[0]) in unknown])
 
     async def _read(self, found: Sequence[_Found]) -> list[NewRevision]:
         rows = []

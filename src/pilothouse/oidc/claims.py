@@ -46,7 +46,7 @@ def groups_of(claims: Mapping[str, Any], provider: ProviderConfiguration) -> tup
     if said is None:
         return None
     listed = said if isinstance(said, list) else [said]
-    if not all(isinstance(one, str) and is_storable(one) for one in listed):
+    if not all(isinstance(group, str) and is_storable(group) for group in listed):
         raise NotAuthenticated(
             f"the claim {provider.groups_claim} is no list of groups, each of 1 to {LONGEST} characters"
         )

@@ -38,7 +38,7 @@ class CodeFlow:
 
     def configurations(self) -> list[ProviderConfiguration]:
         """Return the providers at which people can log in."""
-        return [one.configuration for one in self._providers.values() if one.configuration.client_id]
+        return [provider.configuration for provider in self._providers.values() if provider.configuration.client_id]
 
     async def begin(self, name: str, redirect_uri: str) -> tuple[str, Attempt]:
         """Return where to send the browser, and what its return must match; raise ProviderUnavailable."""

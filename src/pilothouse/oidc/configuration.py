@@ -48,9 +48,9 @@ class ProviderConfiguration(BaseModel):
     @field_validator("algorithms")
     @classmethod
     def _check_algorithms(cls, algorithms: tuple[str, ...]) -> tuple[str, ...]:
-        for one in algorithms:
-            if one not in ALGORITHMS:
-                raise ValueError(f"{one!r} is not one of {', '.join(ALGORITHMS)}")
+        for algorithm in algorithms:
+            if algorithm not in ALGORITHMS:
+                raise ValueError(f"{algorithm!r} is not one of {', '.join(ALGORITHMS)}")
         if not algorithms:
             raise ValueError(f"name at least one of {', '.join(ALGORITHMS)}")
         return algorithms
@@ -109,18 +109,18 @@ def read_providers(settings: OidcSettings) -> Mapping[str, ProviderConfiguration
     except ValidationError as error:
         raise InvalidSettings(f"{_FILE}={settings.file}: {_explain(error)}") from error
     for what in ("name", "issuer"):
-        values = [getattr(one, what) for one in found.providers]
+        values = [getattr(provider, what) for provider in found.providers]
         twice = next((value for value in values if values.count(value) > 1), None)
         if twice is not None:
             raise InvalidSettings(f"{_FILE}={settings.file}: two providers have the {what} {twice!r}")
-    for one in found.providers:
-        one.client_secret()
-        if one.client_id and not settings.public_url:
+    for provider in found.providers:
+        provider.client_secret()
+        if provider.client_id and not settings.public_url:
             raise InvalidSettings(
-                f"{_FILE}={settings.file}: provider {one.name} has a client_id, and PILOTHOUSE_OIDC__PUBLIC_URL is not "
-                "set, so it could not send people back here"
+                f"{_FILE}={settings.file}: provider {provider.name} has a client_id, and PILOTHOUSE_OIDC__PUBLIC_URL "
+                "is not set, so it could not send people back here"
             )
-    return {one.name: one for one in found.providers}
+    return {provider.name: provider for provider in found.providers}
 
 
 def _explain(error: ValidationError) -> str:

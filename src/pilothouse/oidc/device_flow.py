@@ -27,7 +27,9 @@ class DeviceFlow:
     """Verify what people's programs got at the providers, by name."""
 
     def __init__(self, providers: Mapping[str, Provider], *, clock: Callable[[], float] = time.time) -> None:
-        self._providers = {name: one for name, one in providers.items() if one.configuration.device_client_id}
+        self._providers = {
+            name: provider for name, provider in providers.items() if provider.configuration.device_client_id
+        }
         self._clock = clock
         self._slots = FairSlots(
             _QUESTIONS,
@@ -38,7 +40,7 @@ class DeviceFlow:
 
     def configurations(self) -> list[ProviderConfiguration]:
         """Return the providers at which people can log in from a terminal."""
-        return [one.configuration for one in self._providers.values()]
+        return [provider.configuration for provider in self._providers.values()]
 
     def takes_until(self, statement: Statement) -> float:
         """Return when the ID token of the statement is too old for a log-in, in seconds since 1970."""

@@ -130,7 +130,7 @@ class Provider:
 
 def providers_of(settings: OidcSettings, look_up: LookUp) -> dict[str, Provider]:
     """Return the providers of the settings by name; raise InvalidSettings."""
-    return {name: Provider(one, settings, look_up) for name, one in read_providers(settings).items()}
+    return {name: Provider(provider, settings, look_up) for name, provider in read_providers(settings).items()}
 
 
 def _document(answer: httpx2.Response, url: str) -> dict[str, Any]:

@@ -247,7 +247,7 @@ class Clusters:
             found = await list_registrations(
                 connection, cluster_id, address_of=api_server, project_id=caller.project_id
             )
-        return [one.name for one in found if caller.at(one.id).may("cce:cluster:get")]
+        return [registration.name for registration in found if caller.at(registration.id).may("cce:cluster:get")]
 
     async def identify(self, named: str, *, project_id: str) -> ClusterName:
         """Return the project's cluster of that id or name, else raise NotFound."""
@@ -279,9 +279,9 @@ class Clusters:
         async with self._database.autocommit() as connection:
             found = await releases.list_indexes(connection, project_id=caller.project_id)
         return {
-            one.cluster.id: ClusterIndex(one.freshness, releases.UnreadableSecrets(unreadable, []))
-            for one, unreadable in found
-            if caller.at(one.cluster.id).may("cce:cluster:get")
+            index.cluster.id: ClusterIndex(index.freshness, releases.UnreadableSecrets(unreadable, []))
+            for index, unreadable in found
+            if caller.at(index.cluster.id).may("cce:cluster:get")
         }
 
     @retry_conflicts

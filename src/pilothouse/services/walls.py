@@ -51,14 +51,14 @@ class Wall:
     def check_given(self) -> None:
         """Raise InvalidRequest for what is wrong in that which is given."""
         checks = Checks()
-        if wrong := next((one for one in self.namespaces if not is_namespace(one)), None):
+        if wrong := next((namespace for namespace in self.namespaces if not is_namespace(namespace)), None):
             checks.refuse(f"wall.namespaces: {wrong[:100]!a} cannot be the name of a namespace")
         elif len(set(self.namespaces)) != len(self.namespaces):
             checks.refuse("wall.namespaces: one of them is there twice")
         if len(self.namespaces) > _MOST_NAMESPACES or len(self.groups) > _MOST_GROUPS:
             checks.refuse(f"wall: at most {_MOST_NAMESPACES} namespaces and {_MOST_GROUPS} groups")
         for name, texts in {"user": filter(None, [self.user]), "groups": self.groups}.items():
-            if any(not 0 < len(one) <= _LONGEST or not one.isprintable() or one != one.strip() for one in texts):
+            if any(not 0 < len(text) <= _LONGEST or not text.isprintable() or text != text.strip() for text in texts):
                 checks.refuse(f"wall.{name}: 1 to {_LONGEST} printable characters each, no blank at either end")
         checks.end()
 
@@ -96,7 +96,7 @@ async def try_wall(clients: ClusterClients, kubeconfig: str, wall: Wall, *, proj
     async with clients.try_out(acting, project=project) as client, client.within_limit():
         with _impersonating(wall):
             await client.probe()
-        if verbs := [one for one in _READING if await client.review_access({"verb": one, "resource": "secrets"})]:
+        if verbs := [verb for verb in _READING if await client.review_access({"verb": verb, "resource": "secrets"})]:
             raise InvalidRequest(
                 f"wall.user: {wall.user!a} may read the Secrets of all namespaces of the cluster ({', '.join(verbs)}), "
                 "so this would be no wall; bind its rights with a RoleBinding in each namespace, and no "

@@ -51,7 +51,12 @@ async def replace_rules(
 ) -> None:
     """Store the rules of a release instead of those before; none if there are none."""
     if rules:
-        values = {"cluster_id": cluster_id, "namespace": namespace, "name": name, "rules": [dict(one) for one in rules]}
+        values = {
+            "cluster_id": cluster_id,
+            "namespace": namespace,
+            "name": name,
+            "rules": [dict(rule) for rule in rules],
+        }
         await tx.execute(_REPLACE_RULES, values)
     else:
         await tx.execute(_DELETE_RULES, _of(cluster_id, namespace, name))

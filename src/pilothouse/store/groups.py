@@ -39,12 +39,12 @@ async def list_groups(tx: Transaction, *, domain_id: str) -> list[GroupRow]:
     )
     for row in (await tx.execute(of_all)).mappings():
         held.setdefault(row["group_id"], []).append(RoleRow(row["role"], row["project_id"]))
-    return [replace(one, roles=held.get(one.id, [])) for one in found]
+    return [replace(group, roles=held.get(group.id, [])) for group in found]
 
 
 async def find_group(tx: Transaction, group_id: str, *, domain_id: str) -> GroupRow | None:
     """Return the group with its roles if it is the domain's."""
-    return next((one for one in await list_groups(tx, domain_id=domain_id) if one.id == group_id), None)
+    return next((group for group in await list_groups(tx, domain_id=domain_id) if group.id == group_id), None)
 
 
 async def count_groups(tx: Transaction, *, domain_id: str) -> int:

@@ -13,6 +13,6 @@ Place = tuple[str, str]
 def among(table: FromClause, places: Sequence[Place]) -> ColumnElement[bool]:
     """Return the condition that a row is of one of these places: two arrays, however many there are."""
     clusters, namespaces = [place[0] for place in places], [place[1] for place in places]
-    arrays = (bindparam(None, one, type_=ARRAY(TEXT)) for one in (clusters, namespaces))
+    arrays = (bindparam(None, ids, type_=ARRAY(TEXT)) for ids in (clusters, namespaces))
     allowed = func.unnest(*arrays).table_valued("cluster_id", "namespace").render_derived()
     return tuple_(table.c.cluster_id, table.c.namespace).in_(select(allowed.c.cluster_id, allowed.c.namespace))

@@ -44,13 +44,13 @@ async def list_policies(tx: Transaction, *, domain_id: str, policy_id: str | Non
     attached: dict[str, list[AttachmentRow]] = {}
     of_all = (
         select(policy_attachments.c.policy_id, *_ATTACHMENT)
-        .where(policy_attachments.c.policy_id.in_([one.id for one in found]))
+        .where(policy_attachments.c.policy_id.in_([policy.id for policy in found]))
         .order_by(policy_attachments.c.id)
     )
     for row in (await tx.execute(of_all)).mappings():
         attachment = AttachmentRow(row["user_id"], row["group_id"], row["project_id"])
         attached.setdefault(row["policy_id"], []).append(attachment)
-    return [replace(one, attachments=attached.get(one.id, [])) for one in found]
+    return [replace(policy, attachments=attached.get(policy.id, [])) for policy in found]
 
 
 async def find_policy(tx: Transaction, policy_id: str, *, domain_id: str) -> PolicyRow | None:

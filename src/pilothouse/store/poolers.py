@@ -35,7 +35,7 @@ def shares_sessions(url: str) -> bool:
             seen = [(_session(first), _session(second)) for _ in range(_LOOKS)]
     except psycopg.Error:
         return False
-    return any(one == other for one, other in seen) or len(set(seen)) > 1
+    return any(number == other for number, other in seen) or len(set(seen)) > 1
 
 
 def refuse_shared_sessions(url: str) -> None:

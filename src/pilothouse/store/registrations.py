@@ -93,14 +93,14 @@ async def list_written_elsewhere(
             by_address.setdefault(address_of(row.server), []).append(row.id)
             by_identity.setdefault(row.identity, []).append(row.id)
     found = set()
-    for one in writing:
-        at = by_id.get(one.cluster_id)
+    for registration in writing:
+        at = by_id.get(registration.cluster_id)
         if at is None:
             continue
         same = set(by_address.get(address_of(at.server), ()))
         if at.identity and at.project_id == project_id:
             same.update(by_identity.get(at.identity, ()))
-        found |= {(cluster_id, one.namespace, one.release_name) for cluster_id in same - {at.id}}
+        found |= {(cluster_id, registration.namespace, registration.release_name) for cluster_id in same - {at.id}}
     return sorted(found)
 
 
@@ -118,7 +118,7 @@ async def find_operation_elsewhere(
     One that has not begun to write does not count: it has not locked the release, and fails by itself if it is locked.
     ``ended_since``: one that has ended so short a time ago counts, too, after those that have not.
     """
-    by_id = {one.id: one for one in registrations}
+    by_id = {registration.id: registration for registration in registrations}
     if not by_id:
         return None
     at_work = in_states(LIVING_STATES)

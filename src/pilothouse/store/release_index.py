@@ -144,9 +144,14 @@ async def _apply_page(tx: Transaction, cluster_id: str, revisions: Sequence[NewR
         known = newest.setdefault((revision.namespace, revision.secret), revision)
         if revision.resource_version > known.resource_version:
             newest[revision.namespace, revision.secret] = revision
-    rows = page_rows({**vars(one), "values_size": len(one.values_sealed or b"")} for one in newest.values())
+    rows = page_rows(
+        {**vars(revision), "values_size": len(revision.values_sealed or b"")} for revision in newest.values()
+    )
     await tx.execute(APPLY_PAGE, {"of_cluster": cluster_id, "in_epoch": epoch, "rows": rows})
-    named = ({"namespace": one.namespace, "name": one.name, "secret": one.secret} for one in newest.values())
+    named = (
+        {"namespace": revision.namespace, "name": revision.name, "secret": revision.secret}
+        for revision in newest.values()
+    )
     await inherit(tx, cluster_id, named)
 
 
@@ -208,7 +213,7 @@ async def mark_missing_deleted(
     """
     params: dict[str, Any] = {"cluster_id": cluster_id, "namespace": namespace, "name": name}
     params |= {"epoch": epoch, "version": resource_version}
-    params["kept"] = orjson.dumps([{"namespace": one, "secret": secret} for one, secret in kept]).decode()
+    params["kept"] = orjson.dumps([{"namespace": namespace, "secret": secret} for namespace, secret in kept]).decode()
     deleted = (await tx.execute(_MARK_MISSING_DELETED, params)).rowcount
     if name is None:
         await expose_all(tx, cluster_id)

@@ -223,7 +223,7 @@ def _parameters(project_id: str, filters: ReleaseFilter) -> dict[str, Any]:
         conditions["statuses"] = list(filters.statuses)
     if filters.locked and filters.elsewhere:
         for number, column in enumerate(("clusters", "namespaces", "names")):
-            conditions[f"busy_{column}"] = [one[number] for one in filters.elsewhere]
+            conditions[f"busy_{column}"] = [place[number] for place in filters.elsewhere]
     if filters.places is not None:
         conditions["place_clusters"] = [cluster_id for cluster_id, _ in filters.places]
         conditions["place_namespaces"] = [namespace for _, namespace in filters.places]
@@ -249,7 +249,7 @@ _THE_ONE = """ AND (
     c.id = :cluster
     OR (c.name = :cluster AND NOT EXISTS (SELECT FROM clusters WHERE id = :cluster AND project_id = :project_id))
   )"""
-_UNSETTLED = ", ".join(f"'{one}'" for one in sorted(UNSETTLED))
+_UNSETTLED = ", ".join(f"'{status}'" for status in sorted(UNSETTLED))
 # A look at an older revision does as well if the newest failed, as that one is deployed still.
 _LOOKS = "drift_looks looked WHERE cluster_id IN (SELECT cluster_id FROM mine) AND problem = '' AND {found}"
 _HAS_LOOK = f"""(

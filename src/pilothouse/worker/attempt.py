@@ -168,7 +168,7 @@ class Attempt:
 
     async def find_last_deployed(self, snapshot: ReleaseSnapshot) -> int | None:
         """Return the number of the revision that was deployed last; None if none ever was."""
-        succeeded = [one for one in snapshot.revisions if one.status in SUCCEEDED]
+        succeeded = [revision for revision in snapshot.revisions if revision.status in SUCCEEDED]
         return await find_last_deployed(self.row.release_name, succeeded, self.read_release)
 
     async def find_absence(self, *, seen_at: str = "") -> int | None:

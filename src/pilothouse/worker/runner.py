@@ -397,4 +397,4 @@ async def _kill(attempts: list["asyncio.Task[bool]"]) -> None:
 
 
 def _first_error(tasks: list["asyncio.Task[None]"]) -> BaseException | None:
-    return next((error for one in tasks if one.done() and not one.cancelled() and (error := one.exception())), None)
+    return next((error for task in tasks if task.done() and not task.cancelled() and (error := task.exception())), None)

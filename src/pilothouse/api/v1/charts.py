@@ -46,5 +46,5 @@ async def list_charts(
 ) -> list[dict[str, object]]:
     """List the project's charts, newest first, the first `limit` of those that the filters allow."""
     found = await charts.list_versions(caller, name=name, version=version, digest=digest, limit=limit)
-    signers = await charts.list_signers(caller, [one.digest for one in found])
-    return [{**vars(one), "signed_by": signers.get(one.digest, "")} for one in found]
+    signers = await charts.list_signers(caller, [version.digest for version in found])
+    return [{**vars(version), "signed_by": signers.get(version.digest, "")} for version in found]

@@ -37,7 +37,7 @@ class GroupView(View):
 @router.get("", response_model=list[GroupView])
 async def list_groups(caller: CurrentCaller, groups: GroupsService) -> list[dict[str, object]]:
     """List the account's groups by name."""
-    return [_view(groups, one) for one in await groups.list_groups(caller)]
+    return [_view(groups, group) for group in await groups.list_groups(caller)]
 
 
 @router.post(

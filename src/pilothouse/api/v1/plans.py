@@ -46,7 +46,7 @@ class PlanBody(Body):
 
     @model_validator(mode="after")
     def _check(self) -> "PlanBody":
-        if sum(one is not None for one in (self.deploy, self.rollback, self.delete)) != 1:
+        if sum(part is not None for part in (self.deploy, self.rollback, self.delete)) != 1:
             raise PydanticCustomError("one_change", "must have exactly one of deploy, rollback, delete")
         return self
 

@@ -61,7 +61,7 @@ class PolicyView(View):
 @router.get("", response_model=list[PolicyView])
 async def list_policies(caller: CurrentCaller, policies: PoliciesService) -> list[dict[str, object]]:
     """List the account's policies by name, after the roles of this server."""
-    found = [_view(one) for one in await policies.list_policies(caller)]
+    found = [_view(policy) for policy in await policies.list_policies(caller)]
     return [*_roles(), *found]
 
 

@@ -176,7 +176,7 @@ class DeployReleaseBody(Body):
             chart_revision=self.chart.revision,
             chart_digest=chart.digest or "",
             base_revision=self.base_revision,
-            layers=tuple(one.as_layer(index) for index, one in enumerate(self.values)),
+            layers=tuple(layer.as_layer(index) for index, layer in enumerate(self.values)),
             values_mode=self.values_mode,
             wait=given.wait,
             timeout_seconds=given.timeout_seconds,

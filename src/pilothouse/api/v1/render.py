@@ -69,7 +69,7 @@ class RenderBody(Body):
         return RenderChart(
             chart_id=chart.id,
             chart_digest=chart.digest or "",
-            layers=tuple(one.as_layer(index) for index, one in enumerate(self.values)),
+            layers=tuple(value.as_layer(index) for index, value in enumerate(self.values)),
             cluster=self.cluster,
             namespace=self.namespace,
             name=self.name,

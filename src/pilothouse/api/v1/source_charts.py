@@ -151,7 +151,7 @@ async def search_charts(
     found = await charts.search(caller, named, words=q, prereleases=devel, after=marker, limit=limit)
     if len(found) == limit:
         response.headers[MARKER] = found[-1].marker
-    return [{**_fields(one.version), "source": one.source} for one in found]
+    return [{**_fields(chart.version), "source": chart.source} for chart in found]
 
 
 @router.post(
@@ -214,7 +214,7 @@ async def list_chart_versions(
     page = await charts.list_versions(caller, source, chart_name, after=marker, limit=limit)
     if page.next:
         response.headers[MARKER] = page.next
-    return [_fields(one) for one in page.versions]
+    return [_fields(version) for version in page.versions]
 
 
 @router.get("/{source}/charts/{chart_name}/{version}", response_model=ChartDetailsView)

@@ -25,7 +25,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The context.", autoco
 def list_all(output: As = Output.TABLE) -> None:
     """List the contexts. The current one has a star."""
     contexts = read_contexts()
-    print_rows([_row(one, contexts.current) for one in contexts.contexts], _COLUMNS, output, least=_LEAST)
+    print_rows([_row(context, contexts.current) for context in contexts.contexts], _COLUMNS, output, least=_LEAST)
 
 
 @app.command("show")
@@ -71,7 +71,7 @@ def remove(name: Name) -> None:
     """Log out: revoke the context's tokens, and forget the context."""
     revoked = _revoke(read_contexts().get(name))
     with edited_contexts() as contexts:
-        contexts.contexts = [one for one in contexts.contexts if one.name != name]
+        contexts.contexts = [context for context in contexts.contexts if context.name != name]
         contexts.current = "" if contexts.current == name else contexts.current
     echo(f"context {name} was removed{revoked}")
 
@@ -99,8 +99,8 @@ def check_cluster(chosen: Context, cluster: str) -> None:
     except (NoServer, ServerRefused) as error:
         echo(f"whether there is a cluster {cluster!r} is not known: {error}", err=True)
         return
-    if not any(cluster in {one["name"], one["id"]} for one in known):
-        names = ", ".join(sorted(one["name"] for one in known)) or "none"
+    if not any(cluster in {row["name"], row["id"]} for row in known):
+        names = ", ".join(sorted(row["name"] for row in known)) or "none"
         raise InvalidRequest(f"--cluster: there is no cluster {cluster!r} at {chosen.url}; there are: {names}")
 
 

@@ -76,14 +76,14 @@ def change_lines(found: dict[str, Any]) -> Iterator[str]:
     counts = found["summary"]
     marks = {change: mark for change, mark in MARKS.items() if change != _UNKNOWN or counts.get(change)}
     yield " ".join(f"{mark}{counts[change]}" for change, mark in marks.items())
-    for one in found["objects"]:
-        if one["change"] == "unchanged":
+    for obj in found["objects"]:
+        if obj["change"] == "unchanged":
             continue
-        place = f"{one['namespace']}/{one['name']}" if one["namespace"] else one["name"]
-        yield f"{MARKS[one['change']]} {one['kind']} {place}"
-        yield from field_lines(one["fields"])
-        if one.get("problem"):
-            yield f"    not known: {on_one_line(one['problem'])}"
+        place = f"{obj['namespace']}/{obj['name']}" if obj["namespace"] else obj["name"]
+        yield f"{MARKS[obj['change']]} {obj['kind']} {place}"
+        yield from field_lines(obj["fields"])
+        if obj.get("problem"):
+            yield f"    not known: {on_one_line(obj['problem'])}"
     yield from (f"not looked at: {on_one_line(text)}" for text in found.get("problems") or ())
 
 

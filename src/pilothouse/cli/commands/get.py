@@ -125,20 +125,20 @@ def _print(text: str, answer: object, output: Output) -> None:
 def in_helms_order(values: Any) -> Any:
     """Return the values with their keys sorted, at every depth, as Helm prints them."""
     if isinstance(values, list):
-        return [in_helms_order(one) for one in values]
+        return [in_helms_order(value) for value in values]
     return {key: in_helms_order(values[key]) for key in sorted(values)} if isinstance(values, dict) else values
 
 
 def _tree(objects: list[dict[str, Any]], indent: str = "") -> Iterator[dict[str, Any]]:
     """Yield a row per object, what was made for it below it."""
-    for one in objects:
+    for obj in objects:
         yield {
-            "OBJECT": f"{indent}{one['kind']}/{one['name']}",
-            "READY": "" if one["wanted"] is None else f"{one['ready'] or 0}/{one['wanted']}",
-            "HEALTH": one["health"],
-            "MESSAGE": one["message"],
+            "OBJECT": f"{indent}{obj['kind']}/{obj['name']}",
+            "READY": "" if obj["wanted"] is None else f"{obj['ready'] or 0}/{obj['wanted']}",
+            "HEALTH": obj["health"],
+            "MESSAGE": obj["message"],
         }
-        yield from _tree(one["children"], f"{indent}  ")
+        yield from _tree(obj["children"], f"{indent}  ")
 
 
 def _hooks(found: dict[str, Any]) -> str:

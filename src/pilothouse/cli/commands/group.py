@@ -98,6 +98,6 @@ def _print(rows: list[dict[str, Any]], output: Output) -> None:
         print_answer(rows, output)
         return
     for row in rows:
-        held = [f"{one['role']} ({one['project_id'] or 'whole account'})" for one in row["roles"]]
+        held = [f"{role['role']} ({role['project_id'] or 'whole account'})" for role in row["roles"]]
         row["roles"] = ", ".join(held)
     print_rows(rows, ("id", "name", "provider", "roles"), output)

@@ -126,7 +126,7 @@ def _tell_unlisted(context: typer.Context, client: Any, query: dict[str, str]) -
     wanted = {**query, "update_available": "", "update_unknown": "true", "fields": "name", "totals": "true"}
     asked = urlencode({**{name: value for name, value in wanted.items() if value}, "limit": 1})
     totals = client.get(f"/api/v1/releases?{asked}").headers.get("X-Pilothouse-Totals", "")
-    if count := sum(int(one.partition("=")[2]) for one in totals.split(", ") if one):
+    if count := sum(int(pair.partition("=")[2]) for pair in totals.split(", ") if pair):
         words = ["--update-unknown", *(["-A"] if not query["namespace"] else [])]
         what = "1 release is" if count == 1 else f"{count} releases are"
         echo(
@@ -136,11 +136,11 @@ def _tell_unlisted(context: typer.Context, client: Any, query: dict[str, str]) -
 
 
 def _tell_failing(context: typer.Context, client: Any) -> None:
-    for one in orjson.loads(client.get("/api/v1/sources").content):
-        if one["problem"]:
-            at = f" at {time_of(one['failed_at'])}" if one["failed_at"] else ""
-            show = typed(context, "source", "show", one["name"])
-            echo(f"source {one['name']} could not be synchronised{at}, so updates may be missing: {show}", err=True)
+    for source in orjson.loads(client.get("/api/v1/sources").content):
+        if source["problem"]:
+            at = f" at {time_of(source['failed_at'])}" if source["failed_at"] else ""
+            show = typed(context, "source", "show", source["name"])
+            echo(f"source {source['name']} could not be synchronised{at}, so updates may be missing: {show}", err=True)
 
 
 def _explain_none(client: Any, asked: dict[str, str]) -> None:
@@ -157,7 +157,7 @@ def _explain_no_update(client: Any) -> None:
     if not sources:
         echo("no update is known: this project has no source of charts ('pilothouse source add')", err=True)
         return
-    told = [f"{one['name']} {time_of(one['synced_at'] or '') or 'never'}" for one in sources[:_NAMED]]
+    told = [f"{source['name']} {time_of(source['synced_at'] or '') or 'never'}" for source in sources[:_NAMED]]
     more = f" and {len(sources) - _NAMED} others" if len(sources) > _NAMED else ""
     echo(
         "no update is known for these releases; it counts from which source the chart of a release was installed, as "

@@ -218,7 +218,7 @@ def _choose_project(usable: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the only project, or the one that the person chooses; raise UsageError if there is nobody to ask."""
     if len(usable) == 1:
         return usable[0]
-    by_name = {one["name"]: one for one in usable}
+    by_name = {project["name"]: project for project in usable}
     names = ", ".join(sorted(by_name))
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageError(f"--project: you have {len(usable)} projects, choose one of them: {names}")
@@ -244,10 +244,10 @@ def _find_project_of_key(made: "Context", project: str) -> None:
     if not project:
         with suppress(PilothouseError):
             own = {key["project_id"] for key in client.call("GET", _KEYS) if key["access_key"] == made.access_key}
-            made.project = next((one["name"] for one in usable if one["id"] in own), "")
+            made.project = next((project["name"] for project in usable if project["id"] in own), "")
         return
-    chosen = [one for one in usable if project in {one["name"], one["id"]}]
+    chosen = [own for own in usable if project in {own["name"], own["id"]}]
     if not chosen:
-        names = ", ".join(sorted(one["name"] for one in usable))
+        names = ", ".join(sorted(project["name"] for project in usable))
         raise InvalidRequest(f"--project: {project!r} is none of your projects: {names}")
     made.project, made.project_id = chosen[0]["name"], chosen[0]["id"]

@@ -166,7 +166,7 @@ def _id_of(context: typer.Context, operation: str, *, at_work: bool = False) -> 
     cluster, namespace = cluster_of(context), session_of(context).namespace
     wanted = {"cluster_id": clusters.id_of(context, cluster), "namespace": namespace, "release": operation, "limit": 1}
     newest = client_of(context).call("GET", f"/api/v1/operations?{urlencode(wanted)}")
-    if at_work and not any(one["state"] in LIVING_STATES for one in newest):
+    if at_work and not any(row["state"] in LIVING_STATES for row in newest):
         _refuse_locked_elsewhere(context, operation)
     for found in newest:
         return str(found["id"])

@@ -135,6 +135,9 @@ def _print(rows: list[dict[str, Any]], output: Output) -> None:
         print_answer(rows if len(rows) != 1 else rows[0], output)
         return
     for row in rows:
-        held = [(one["user_id"] or one["group_id"], one["project_id"]) for one in row["attachments"]]
+        held = [
+            (attachment["user_id"] or attachment["group_id"], attachment["project_id"])
+            for attachment in row["attachments"]
+        ]
         row["attached"] = ", ".join(f"{holder} ({project or 'whole account'})" for holder, project in held)
     print_rows(rows, ("id", "name", "built_in", "attached"), output)

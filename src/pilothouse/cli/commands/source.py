@@ -225,10 +225,10 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"URL: {found['url']}"
     yield f"USER: {found['username'] or '(none)'}"
     yield f"AUTHORITIES: {'those of the system and' if found['has_ca'] else 'those of the system'}"
-    yield from (f"  {one}" for one in found["authorities"])
+    yield from (f"  {authority}" for authority in found["authorities"])
     yield f"VERIFICATION: {found['verification']}"
-    yield from (f"  trusts {one}" for one in found["trusted"])
-    yield from (f"  not {one}" for one in found["unusable"])
+    yield from (f"  trusts {key}" for key in found["trusted"])
+    yield from (f"  not {key}" for key in found["unusable"])
     seconds = found["sync_seconds"]
     yield f"SYNCHRONISED: {f'every {seconds} s' if seconds else 'only when asked to'}"
     yield f"LAST SYNCHRONISED: {time_of(found['synced_at'] or '') or 'never'}"
@@ -276,7 +276,7 @@ def _made_of(client: Client, source: str) -> tuple[int | None, str]:
         return None, ""
     rows = orjson.loads(answer.content)
     totals = answer.headers.get("X-Pilothouse-Totals", "")
-    count = sum(int(one.partition("=")[2]) for one in totals.split(", ") if one)
+    count = sum(int(pair.partition("=")[2]) for pair in totals.split(", ") if pair)
     names = ", ".join(f"{row['cluster_name']}/{row['namespace']}/{row['name']}" for row in rows)
     return count, f"{names} and others" if count > len(rows) else names
 

@@ -61,7 +61,7 @@ def template(context: typer.Context, names: Names) -> None:
             skip_schema_validation=given["skip_schema_validation"],
             template={
                 "name": name,
-                "api_versions": [api for one in given["api_versions"] or () for api in one.split(",")],
+                "api_versions": [api for listed in given["api_versions"] or () for api in listed.split(",")],
                 "show_only": given["show_only"] or [],
                 **{switch: given[switch] for switch in _SWITCHES},
             },

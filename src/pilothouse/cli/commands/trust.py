@@ -57,6 +57,6 @@ def _print(row: dict[str, Any], output: Output) -> None:
 
 def _lines(row: dict[str, Any]) -> Iterator[str]:
     yield f"VERIFIED CHARTS ONLY: {'yes' if row['verified_only'] else 'no'}"
-    for whose, keys in (("UPLOADS", row), *((f"SOURCE {one['name']}", one) for one in row["sources"])):
+    for whose, keys in (("UPLOADS", row), *((f"SOURCE {source['name']}", source) for source in row["sources"])):
         yield f"{whose}: {', '.join(keys['trusted']) or 'no key'}"
-        yield from (f"  not {one}" for one in keys["unusable"])
+        yield from (f"  not {key}" for key in keys["unusable"])

@@ -190,5 +190,5 @@ def _print(row: dict[str, Any], output: Output) -> None:
     if output is not Output.TABLE:
         print_answer(row, output)
         return
-    held = [f"{one['role']} ({one['project_id'] or 'whole account'})" for one in row["roles"]]
+    held = [f"{role['role']} ({role['project_id'] or 'whole account'})" for role in row["roles"]]
     print_rows([{**row, "roles": ", ".join(held)}], ("id", "name", "enabled", "roles"), output)

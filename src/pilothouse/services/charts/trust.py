@@ -187,7 +187,7 @@ def list_keys(fingerprints: Sequence[str]) -> str:
 
 def describe_keys(before: Sequence[str], now: Sequence[str]) -> str:
     """Return which keys count from then on, and which no more."""
-    added, removed = [one for one in now if one not in before], [one for one in before if one not in now]
+    added, removed = [key for key in now if key not in before], [key for key in before if key not in now]
     told = [f"trusts {list_keys(added)} from now on"] if added else []
     told += [f"no longer {list_keys(removed)}"] if removed else []
     return "; ".join(told) or "the same as before"

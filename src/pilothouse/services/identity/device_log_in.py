@@ -65,7 +65,10 @@ class DeviceLogIns:
     def clients(self) -> list[DeviceClient]:
         """Return the providers at which people can log in from a terminal."""
         found = self._people[0].configurations() if self._people is not None else []
-        return [DeviceClient(one.name, one.shown, one.issuer, one.device_client_id, one.scopes) for one in found]
+        return [
+            DeviceClient(provider.name, provider.shown, provider.issuer, provider.device_client_id, provider.scopes)
+            for provider in found
+        ]
 
     async def log_in(self, name: str, given: GivenTokens, *, source: str, request_id: str) -> IssuedToken:
         """Issue a token without a project to the person of whom the provider's tokens are.

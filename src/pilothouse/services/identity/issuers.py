@@ -10,7 +10,7 @@ _GROUP = "PILOTHOUSE_KEYSTONE__"
 
 def issuers_of(settings: Settings) -> dict[str, str]:
     """Return the issuer of each provider by the provider's name; raise InvalidSettings."""
-    found = {name: one.issuer for name, one in read_providers(settings.oidc).items()}
+    found = {name: provider.issuer for name, provider in read_providers(settings.oidc).items()}
     keystone = settings.keystone
     if keystone.url and keystone.password_file is not None:
         for what, taken in ((keystone.name, found.keys()), (keystone.url, found.values())):

@@ -16,7 +16,7 @@ class OidcUsers:
 
     def __init__(self, users: ProviderUsers, providers: Mapping[str, Provider]) -> None:
         self._users = users
-        self._by_issuer = {one.configuration.issuer: one for one in providers.values()}
+        self._by_issuer = {provider.configuration.issuer: provider for provider in providers.values()}
 
     async def find_bearer(self, token: str, project_id: str | None, source: str) -> Caller:
         """Return the caller of a JSON Web Token, in that project or the only one in which its user has a role.

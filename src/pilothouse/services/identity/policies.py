@@ -151,8 +151,8 @@ def _checked(document: object) -> str:
 
 async def _check_statements(tx: Transaction, caller: Caller, text: str, *, instead_of: str = "") -> None:
     """Raise QuotaExceeded if the account's policies would have too many statements with that one."""
-    others = [one for one in await store.list_policies(tx, domain_id=caller.domain_id) if one.id != instead_of]
-    count = sum(len(read(one).statements) for one in (text, *(one.document for one in others)))
+    others = [other for other in await store.list_policies(tx, domain_id=caller.domain_id) if other.id != instead_of]
+    count = sum(len(read(document).statements) for document in (text, *(other.document for other in others)))
     if count > _MOST_STATEMENTS:
         raise QuotaExceeded(f"the policies of this account have {count} statements; {_MOST_STATEMENTS} are the most")
 
@@ -165,11 +165,11 @@ async def _refuse_changed(tx: Transaction, row: PolicyRow, shown: str) -> None:
 
 async def _refuse_own(tx: Transaction, caller: Caller, attachments: Sequence[AttachmentRow], verb: str) -> None:
     """Raise InvalidRequest for a policy of the caller or its groups: whom one denies could free itself of it."""
-    if any(one.user_id == caller.user_id for one in attachments):
+    if any(attachment.user_id == caller.user_id for attachment in attachments):
         raise InvalidRequest(f"you cannot {verb} a policy of yourself; another administrator of the account can")
     is_any = caller.carried is not None  # another token of the caller may carry another group of its provider
     mine = await groups.groups_of_user(tx, caller.user_id, is_any=is_any)
-    if any(one.group_id in mine for one in attachments):
+    if any(attachment.group_id in mine for attachment in attachments):
         which = "that another token of yours may be in" if is_any else "that you are in"
         raise InvalidRequest(f"you cannot {verb} a policy of a group {which}; another administrator of the account can")
 

@@ -71,7 +71,7 @@ class SingleSignOn:
     def links(self) -> list[Link]:
         """Return the providers at which people can log in."""
         found = self._people[0].configurations() if self._people is not None else []
-        return [Link(one.name, one.shown) for one in found]
+        return [Link(provider.name, provider.shown) for provider in found]
 
     async def begin(self, name: str, *, back_at: str, next_path: str) -> Departure:
         """Begin a log-in; raise NotFound or ProviderUnavailable.

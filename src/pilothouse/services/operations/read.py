@@ -94,7 +94,9 @@ class Operations:
             others = await list_registrations(
                 connection, cluster_id, address_of=api_server, project_id=caller.project_id
             )
-        seen = [one.id for one in others if caller.at(one.id, namespace).may("cce:release:get")]
+        seen = [
+            registration.id for registration in others if caller.at(registration.id, namespace).may("cce:release:get")
+        ]
         found: list[OperationRow] = []
         for each in (cluster_id, *seen):
             page = await self.list_operations(
@@ -181,7 +183,7 @@ class Operations:
         row = await self.show(caller, operation_id)
         async with self._database.autocommit() as connection:
             found = await evidence.list_evidence(connection, operation_id)
-        return found if sees_logs(caller, row) else [replace(one, found=without_logs(one.found)) for one in found]
+        return found if sees_logs(caller, row) else [replace(kept, found=without_logs(kept.found)) for kept in found]
 
     async def follow(self, caller: Caller, operation_id: str, *, after: int = 0) -> AsyncIterator[EventRow | None]:
         """Yield every event of ``follow_together`` by itself; None means that nothing has happened."""

@@ -41,7 +41,7 @@ class Cause:
 def find_last_change(row: RevisionRow, changes: Sequence[Change]) -> Cause | None:
     """Return what uninstalled the revision, if it is uninstalled and that is known, else what wrote it."""
     if row.status == ReleaseStatus.UNINSTALLED:
-        ended = (one for one in changes if one.action == Action.UNINSTALL and one.finished_at is not None)
+        ended = (change for change in changes if change.action == Action.UNINSTALL and change.finished_at is not None)
         last = next(ended, None)
         if last is not None and last.finished_at is not None and last.finished_at >= (row.last_deployed or _LONG_AGO):
             return _cause(last, last.action)
@@ -82,23 +82,25 @@ def find_chart_digest(row: RevisionRow, changes: Sequence[Change]) -> str:
     What restored a revision has its chart.
     """
     cause = find_cause(row, changes)
-    writer = next((one for one in changes if cause is not None and one.operation_id == cause.operation_id), None)
+    writer = next(
+        (change for change in changes if cause is not None and change.operation_id == cause.operation_id), None
+    )
     if cause is None or writer is None:
         return ""
     if cause.cause not in _UNDONE and writer.chart_digest:
         return writer.chart_digest
     restored = _ROLLBACK.match(row.description)
-    others = [one for one in changes if one is not writer]
+    others = [change for change in changes if change is not writer]
     return _digest_of(int(restored[1]), others, below=row.revision) if restored is not None else ""
 
 
 def _digest_of(number: int, changes: Sequence[Change], *, below: int) -> str:
     """Return the digest of what a revision was made from, or of what it restored."""
-    target = next((one for one in changes if one.revision == number), None)
+    target = next((change for change in changes if change.revision == number), None)
     if target is not None and target.chart_digest:
         return target.chart_digest
     told = _ROLLBACK.match(target.text) if target is not None else None
-    undone = next((one for one in changes if target is None and one.undo_revision == number), None)
+    undone = next((change for change in changes if target is None and change.undo_revision == number), None)
     restored = int(told[1]) if told is not None else undone.restore_revision if undone is not None else None
     if restored is not None and number < below:
         return _digest_of(restored, changes, below=number)
@@ -106,9 +108,9 @@ def _digest_of(number: int, changes: Sequence[Change], *, below: int) -> str:
         return ""
     # a rollback to a rollback: what it restored may be told by no number any more
     same = {
-        one.chart_digest
-        for one in changes
-        if one.chart_digest and (one.chart_id, one.chart_version) == (target.chart_id, target.chart_version)
+        change.chart_digest
+        for change in changes
+        if change.chart_digest and (change.chart_id, change.chart_version) == (target.chart_id, target.chart_version)
     }
     return same.pop() if target.chart_id and len(same) == 1 else ""
 

@@ -194,7 +194,7 @@ class Releases:
             )
         if not revisions:
             return _Replaced()
-        newest = max(revisions, key=lambda one: one.revision)
+        newest = max(revisions, key=lambda labels: labels.revision)
         if not request.replace:
             raise AlreadyExists(
                 f"name: release {name!r} exists in namespace {request.namespace!r} "

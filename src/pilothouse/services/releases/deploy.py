@@ -215,7 +215,7 @@ class Deployments:
         """
         with cluster_error_context(cluster):
             found = await self._clusters.client(cluster).list_release_labels(namespace=place.namespace, name=place.name)
-        newest = max(found, key=lambda one: one.revision, default=None)
+        newest = max(found, key=lambda labels: labels.revision, default=None)
         now = newest.revision if newest is not None else None
         refuse_other_base(place.name, now, wanted=request.base_revision)
         if request.base_revision is not None and newest is not None and newest.status == ReleaseStatus.UNINSTALLED:

@@ -48,7 +48,9 @@ def was_deployed(name: str, status: str, description: str, *, failed: bool = Fal
 
 def likeliest_first(found: Iterable[Numbered]) -> list[Numbered]:
     """Return the revisions in the order in which one to go back to is looked for: the deployed one, then the newest."""
-    return sorted(found, key=lambda one: (one.status == ReleaseStatus.DEPLOYED, one.revision), reverse=True)
+    return sorted(
+        found, key=lambda revision: (revision.status == ReleaseStatus.DEPLOYED, revision.revision), reverse=True
+    )
 
 
 async def find_last_deployed(
@@ -62,16 +64,16 @@ async def find_last_deployed(
 
     Only superseded ones are ``read``, until one was deployed. ``failed``: what operations wrote that failed.
     """
-    for one in likeliest_first(found):
+    for revision in likeliest_first(found):
         description = ""
-        if one.status == ReleaseStatus.SUPERSEDED:
+        if revision.status == ReleaseStatus.SUPERSEDED:
             try:
-                stored = await read(one.revision)
+                stored = await read(revision.revision)
             except CorruptRelease:  # Helm cannot go back to it either
                 continue
             if stored is None:
                 continue
             description = stored.description
-        if was_deployed(name, one.status, description, failed=one.revision in failed):
-            return one.revision
+        if was_deployed(name, revision.status, description, failed=revision.revision in failed):
+            return revision.revision
     return None

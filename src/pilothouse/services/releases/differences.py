@@ -72,12 +72,12 @@ def _compare(old: StoredRelease, new: StoredRelease, *, hides: bool) -> Revision
     parsed: Parsed = {}
     masks = masks_of_stored(old, new) if hides else None
 
-    def show(one: Object) -> Object:
-        shown = without_secret_data(one)
+    def show(document: Object) -> Object:
+        shown = without_secret_data(document)
         return shown if masks is None else hide_in_object(shown, masks)
 
     found = compare_objects(_parts(old, parsed), _parts(new, parsed), show=show)
-    counted = Counter(one.change for one in found)
+    counted = Counter(difference.change for difference in found)
     summary = {str(change): counted[change] for change in CHANGES}
     return RevisionDiff(old.revision, new.revision, summary, found)
 

@@ -170,7 +170,7 @@ class _Judge:
 
     def compare(self, state: LiveState) -> ObjectDifference:
         """Return how the object differs from what the manifest says."""
-        obj, rules = state.one, ObjectRules(self._rules, state.one)
+        obj, rules = state.obj, ObjectRules(self._rules, state.obj)
         if rules.ignore_all:
             return _difference(obj, "unchanged")
         if state.problem:

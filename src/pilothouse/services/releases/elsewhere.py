@@ -90,7 +90,7 @@ async def list_all_changes(
     caller = caller.at(cluster_id, namespace)
     caller.require(_GET)
     others = await store.list_registrations(tx, cluster_id, address_of=api_server, project_id=caller.project_id)
-    seen = [one.id for one in others if caller.at(one.id, namespace).may(_GET)]
+    seen = [registration.id for registration in others if caller.at(registration.id, namespace).may(_GET)]
     return await list_changes(tx, cluster_id, namespace=namespace, name=name, also=seen) if seen else None
 
 

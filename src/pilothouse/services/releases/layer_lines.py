@@ -77,7 +77,7 @@ def _winning(path: Path, layers: "list[_Layer]") -> list[_Location]:
     for layer in layers:
         place = layer.find(path)
         if place is not None:
-            found = [*found, place] if place.whole and all(one.whole for one in found) else [place]
+            found = [*found, place] if place.whole and all(location.whole for location in found) else [place]
     return found
 
 
@@ -118,7 +118,7 @@ def _compose(text: str) -> list[yaml.Node]:
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEEPEST:
             return []
-    return [one for one in yaml.compose_all(text, Loader=_Loader) if one is not None]
+    return [node for node in yaml.compose_all(text, Loader=_Loader) if node is not None]
 
 
 def _descend(node: yaml.Node, path: Path) -> yaml.Node | None:

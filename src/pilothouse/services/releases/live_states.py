@@ -76,7 +76,7 @@ class LiveState:
     would not take the object, which is its problem then.
     """
 
-    one: ManifestObject
+    obj: ManifestObject
     document: Object = field(repr=False)
     live: Object | None = field(repr=False)
     applied: Object | None = field(repr=False)
@@ -126,11 +126,11 @@ class LiveStates(Generic[Judgement]):
 
         What was not read in time, or is over the limit, has a problem. Raises CallerGone, and what the judge raises.
         """
-        kinds = kinds or KindCache(self._client, only=frozenset(one.kind for one, _ in parts))
+        kinds = kinds or KindCache(self._client, only=frozenset(obj.kind for obj, _ in parts))
         wanted = parts[:MOST_OBJECTS]
         for group, names in _many(wanted).items() if self._may_list else ():
             self._lists[group] = asyncio.create_task(self._list(group, names, kinds))
-        tasks = [asyncio.create_task(self._look(one, document, kinds)) for one, document in wanted]
+        tasks = [asyncio.create_task(self._look(obj, document, kinds)) for obj, document in wanted]
         try:
             if tasks:
                 await asyncio.wait(tasks, timeout=self._seconds, return_when=asyncio.FIRST_EXCEPTION)
@@ -143,47 +143,47 @@ class LiveStates(Generic[Judgement]):
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
         return [
-            self._judge(LiveState(one, document, None, None, _TOO_LATE)) if task.cancelled() else task.result()
-            for (one, document), task in zip(wanted, tasks, strict=True)
+            self._judge(LiveState(obj, document, None, None, _TOO_LATE)) if task.cancelled() else task.result()
+            for (obj, document), task in zip(wanted, tasks, strict=True)
         ] + [
-            self._judge(LiveState(one, document, None, None, f"left out: more than {MOST_OBJECTS} objects"))
-            for one, document in parts[MOST_OBJECTS:]
+            self._judge(LiveState(obj, document, None, None, f"left out: more than {MOST_OBJECTS} objects"))
+            for obj, document in parts[MOST_OBJECTS:]
         ]
 
-    async def _look(self, one: ManifestObject, document: Object, kinds: KindCache) -> Judgement:
+    async def _look(self, obj: ManifestObject, document: Object, kinds: KindCache) -> Judgement:
         async with self._places:
-            state = await self._read(one, document, kinds)
+            state = await self._read(obj, document, kinds)
             return await asyncio.to_thread(self._judge, state)
 
-    async def _read(self, one: ManifestObject, document: Object, kinds: KindCache) -> LiveState:
+    async def _read(self, obj: ManifestObject, document: Object, kinds: KindCache) -> LiveState:
         live = None
         try:
-            kind = await kinds.find(one.api_version, one.kind)
+            kind = await kinds.find(obj.api_version, obj.kind)
             if kind is None:
-                problem = f"the cluster does not serve {one.api_version} {one.kind}"
-                return LiveState(one, document, None, None, problem)
-            live = await self._find_live(kind, one)
+                problem = f"the cluster does not serve {obj.api_version} {obj.kind}"
+                return LiveState(obj, document, None, None, problem)
+            live = await self._find_live(kind, obj)
             if live is None and not self._create:
-                return LiveState(one, document, None, None)
-            applied, conflicts = await self._apply(kind, one, self._owner.mark(document))
+                return LiveState(obj, document, None, None)
+            applied, conflicts = await self._apply(kind, obj, self._owner.mark(document))
         except Refused as error:
             # of a Secret it may hold what the Secret holds
-            said = "" if one.kind == "Secret" else f": {error}"
+            said = "" if obj.kind == "Secret" else f": {error}"
             refused = not any(words in str(error) for words in (_UNTRIED, _NOT_YET))
-            return LiveState(one, document, live, None, f"an apply would be refused{said}", refused=refused)
+            return LiveState(obj, document, live, None, f"an apply would be refused{said}", refused=refused)
         except _FAILURES as error:
             problem = "left out: too large" if isinstance(error, AnswerTooLarge) else str(error)
-            return LiveState(one, document, live, None, problem)
+            return LiveState(obj, document, live, None, problem)
         except orjson.JSONEncodeError:
-            return LiveState(one, document, live, None, "left out: it is nested too deep, or has numbers beyond JSON's")
-        return LiveState(one, document, live, applied, conflicts=conflicts)
+            return LiveState(obj, document, live, None, "left out: it is nested too deep, or has numbers beyond JSON's")
+        return LiveState(obj, document, live, applied, conflicts=conflicts)
 
-    async def _find_live(self, kind: ObjectKind, one: ManifestObject) -> Object | None:
-        listing = self._lists.get(_group(one))
-        listed = (await asyncio.shield(listing)).pop(one.name, None) if listing is not None else None
+    async def _find_live(self, kind: ObjectKind, obj: ManifestObject) -> Object | None:
+        listing = self._lists.get(_group(obj))
+        listed = (await asyncio.shield(listing)).pop(obj.name, None) if listing is not None else None
         if listed is not None:
             return listed
-        return await self._client.find_object(kind, namespace=one.namespace, name=one.name, largest=_LARGEST_OBJECT)
+        return await self._client.find_object(kind, namespace=obj.namespace, name=obj.name, largest=_LARGEST_OBJECT)
 
     async def _list(self, group: _Group, names: set[str], kinds: KindCache) -> dict[str, Object]:
         """Return the live objects of these names that a list has; without a list, none: they are read one by one."""
@@ -206,14 +206,14 @@ class LiveStates(Generic[Judgement]):
         return found
 
     async def _apply(
-        self, kind: ObjectKind, one: ManifestObject, document: Object
+        self, kind: ObjectKind, obj: ManifestObject, document: Object
     ) -> tuple[Object, tuple[FieldConflict, ...]]:
         """Return what an apply would leave, and which fields of others it would take over."""
         tried = partial(
             self._client.try_apply,
             kind,
-            namespace=one.namespace,
-            name=one.name,
+            namespace=obj.namespace,
+            name=obj.name,
             body=document,
             largest=_LARGEST_OBJECT,
         )
@@ -228,15 +228,15 @@ class LiveStates(Generic[Judgement]):
         return await tried(), conflicts
 
 
-def _group(one: ManifestObject) -> _Group:
-    return one.api_version, one.kind, one.namespace
+def _group(obj: ManifestObject) -> _Group:
+    return obj.api_version, obj.kind, obj.namespace
 
 
 def _many(parts: Sequence[Part]) -> dict[_Group, set[str]]:
     """Return the names of the objects of which there are many of one kind and namespace."""
     names: dict[_Group, set[str]] = {}
-    for one, _ in parts:
-        names.setdefault(_group(one), set()).add(one.name)
+    for obj, _ in parts:
+        names.setdefault(_group(obj), set()).add(obj.name)
     return {group: found for group, found in names.items() if len(found) >= _MANY}
 
 

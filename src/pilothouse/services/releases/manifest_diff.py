@@ -48,7 +48,7 @@ class ObjectDifference:
 
 
 def compare_objects(
-    old: Sequence[Part], new: Sequence[Part], *, show: Callable[[Object], Object] = lambda one: one
+    old: Sequence[Part], new: Sequence[Part], *, show: Callable[[Object], Object] = lambda document: document
 ) -> list[ObjectDifference]:
     """Return every object, those of the new set first, in its order.
 
@@ -56,21 +56,21 @@ def compare_objects(
     are compared, so that a hidden value that changed is told from one that did not. Raises InvalidRequest for more text
     in pointers than an answer takes.
     """
-    before = {identity(one): (one, document) for one, document in old}
+    before = {identity(obj): (obj, document) for obj, document in old}
     found, room = [], _LARGEST_POINTERS
-    for one, document in new:
-        known = before.pop(identity(one), None)
+    for obj, document in new:
+        known = before.pop(identity(obj), None)
         if known is None:
-            found.append(_difference(one, "added"))
+            found.append(_difference(obj, "added"))
         else:
-            fields = compare_fields(one, known[1], document, show=show, room=room)
+            fields = compare_fields(obj, known[1], document, show=show, room=room)
             room -= sum(len(difference.path) for difference in fields)
-            found.append(_difference(one, "changed" if fields else "unchanged", fields))
-    return [*found, *(_difference(one, "removed") for one, _ in before.values())]
+            found.append(_difference(obj, "changed" if fields else "unchanged", fields))
+    return [*found, *(_difference(obj, "removed") for obj, _ in before.values())]
 
 
 def compare_fields(
-    one: ManifestObject,
+    obj: ManifestObject,
     old: Object,
     new: Object,
     *,
@@ -86,15 +86,15 @@ def compare_fields(
         if room < 0:
             raise InvalidRequest(
                 f"the revisions cannot be compared: the names of the fields that differ are together longer than "
-                f"{_LARGEST_POINTERS // 1024**2} MiB, at {one.kind} {one.name[:253]!r}; compare revisions that differ "
+                f"{_LARGEST_POINTERS // 1024**2} MiB, at {obj.kind} {obj.name[:253]!r}; compare revisions that differ "
                 "less, or read the manifest of each"
             )
         fields.append(difference)
     return fields
 
 
-def _difference(one: ManifestObject, change: Change, fields: list[FieldDifference] | None = None) -> ObjectDifference:
-    return ObjectDifference(one.api_version, one.kind, one.namespace, one.name, change, fields or [])
+def _difference(obj: ManifestObject, change: Change, fields: list[FieldDifference] | None = None) -> ObjectDifference:
+    return ObjectDifference(obj.api_version, obj.kind, obj.namespace, obj.name, change, fields or [])
 
 
 def identity(one: ManifestObject | ObjectDifference) -> tuple[str, str, str, str]:
@@ -157,9 +157,9 @@ def _item(items: _Shown, index: int) -> _Shown:
 
 def _names(items: list[Any]) -> dict[str, int] | None:
     """Return the index of each item by its name; None if not all have one of their own."""
-    if not items or not all(isinstance(one, dict) and isinstance(one.get("name"), str) for one in items):
+    if not items or not all(isinstance(item, dict) and isinstance(item.get("name"), str) for item in items):
         return None
-    names = {one["name"]: index for index, one in enumerate(items)}
+    names = {item["name"]: index for index, item in enumerate(items)}
     return names if len(names) == len(items) else None
 
 

@@ -105,22 +105,22 @@ def describe_changes(
     """
     masks = _masks(record, comparison) if hides else None
 
-    def show(one: Object) -> Object:
-        shown = without_secret_data(one)
+    def show(document: Object) -> Object:
+        shown = without_secret_data(document)
         return shown if masks is None else hide_in_object(shown, masks)
 
     def say(text: str) -> str:
         return text if masks is None else masks.apply(text)
 
     objects = list(_objects(record, comparison, parsed, show, say))
-    counted = Counter(one.change for one in objects)
+    counted = Counter(obj.change for obj in objects)
     runs = hooks_to_run(record)
     return PlannedChanges(
         summary={str(change): counted[change] for _, change in _CHANGES},
         text=" ".join(f"{sign}{counted[change]}" for sign, change in _CHANGES),
         objects=objects,
         values=_shown_values(record.values, hides=hides, masks_values=masks_values),
-        origins=list(find_origins(record.values, [(one.name, one.values) for one in comparison.sources])),
+        origins=list(find_origins(record.values, [(source.name, source.values) for source in comparison.sources])),
         manifest=record.manifest if masks is None else hide_in_manifest(record.manifest, masks),
         notes=say(record.notes),
         hooks=runs if masks is None else [_hidden(hook, masks) for hook in runs],
@@ -141,7 +141,7 @@ def compare_values(record: PlanRecord, deployed: Object, *, hides: bool, masks_v
         values,
         deployed,
         record.values,
-        show=lambda one: _shown_values(one, hides=hides, masks_values=masks_values),
+        show=lambda values: _shown_values(values, hides=hides, masks_values=masks_values),
     )
 
 
@@ -211,8 +211,8 @@ def _objects(
     base = comparison.base
     old = read_parts(base.manifest, namespace=base.namespace, of=f"revision {base.deployed_revision}", parsed=parsed)
     new = read_parts(record.manifest, namespace=base.namespace or record.namespace, of="the plan", parsed=parsed)
-    before, after = ({identity(one): document for one, document in parts} for parts in (old, new))
-    live = {(one.api_version, one.kind, one.namespace, one.name): one for one in comparison.live}
+    before, after = ({identity(obj): document for obj, document in parts} for parts in (old, new))
+    live = {(change.api_version, change.kind, change.namespace, change.name): change for change in comparison.live}
     for one in compare_objects(old, new, show=show):
         found, known = live.get((one.api_version, one.kind, one.namespace, one.name)), identity(one)
         change, fields = ("removed", []) if one.change == "removed" else _against_live(found, show)
@@ -238,5 +238,5 @@ def _against_live(found: LiveChange | None, show: Callable[[Object], Object]) ->
         return "unchanged", []
     if found.live is None:
         return "added", []
-    one = ManifestObject(found.api_version, found.kind, found.namespace, found.name, ())
-    return "changed", compare_fields(one, found.live, found.applied, show=show)
+    obj = ManifestObject(found.api_version, found.kind, found.namespace, found.name, ())
+    return "changed", compare_fields(obj, found.live, found.applied, show=show)

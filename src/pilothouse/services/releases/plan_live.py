@@ -77,7 +77,7 @@ async def read_live(
             found.live, found.applied = live, applied
         return found
 
-    created = {one.name for one, _ in parts if one.kind == "Namespace"} | ({namespace} if creates_namespace else set())
+    created = {obj.name for obj, _ in parts if obj.kind == "Namespace"} | ({namespace} if creates_namespace else set())
     states = LiveStates(
         client,
         judge,
@@ -93,9 +93,9 @@ async def read_live(
 
 def _unknown(state: LiveState, problem: str = "") -> LiveChange:
     """Return the object without what an apply would change; with another problem than the cluster's own if given."""
-    one, refused = state.one, state.refused and not problem
+    obj, refused = state.obj, state.refused and not problem
     return LiveChange(
-        one.api_version, one.kind, one.namespace, one.name, problem=problem or state.problem, refused=refused
+        obj.api_version, obj.kind, obj.namespace, obj.name, problem=problem or state.problem, refused=refused
     )
 
 
@@ -106,9 +106,9 @@ def describe_conflicts(record: PlanRecord, live: Sequence[LiveChange], *, apply_
     them those of server-side apply: in an install, in a rollback, and over a revision that the client applied.
     """
     migrates = record.action is not Action.UPGRADE or apply_method in _BY_THE_CLIENT
-    for one in live:
+    for change in live:
         managers: dict[str, list[str]] = {}
-        for conflict in one.conflicts:
+        for conflict in change.conflicts:
             if not (migrates and conflict.manager == HELM):
                 managers.setdefault(conflict.manager, []).append(conflict.field)
         for manager, found in managers.items():
@@ -116,11 +116,11 @@ def describe_conflicts(record: PlanRecord, live: Sequence[LiveChange], *, apply_
             fields = f"{'field' if len(found) == 1 else 'fields'} {', '.join(found[:_MOST_FIELDS])}{more}"
             be = "is" if len(found) == 1 else "are"
             if has_option(record, "force_conflicts"):
-                yield f"{one.kind} {one.name!r}: {fields} {be} taken over from {manager!r} (force_conflicts)"
+                yield f"{change.kind} {change.name!r}: {fields} {be} taken over from {manager!r} (force_conflicts)"
             else:
                 yield (
-                    f"{one.kind} {one.name!r}: {fields} {be} managed by {manager!r}, so that Helm would fail there; "
-                    "set options.force_conflicts to take over what others manage, or leave it out of the chart"
+                    f"{change.kind} {change.name!r}: {fields} {be} managed by {manager!r}, so that Helm would fail "
+                    "there; set options.force_conflicts to take over what others manage, or leave it out of the chart"
                 )
 
 
@@ -173,10 +173,10 @@ def _warnings(
     base = comparison.base
     old = read_parts(base.manifest, namespace=base.namespace, of=f"revision {base.deployed_revision}", parsed=parsed)
     new = read_parts(record.manifest, namespace=base.namespace or record.namespace, of="the plan", parsed=parsed)
-    staying = {(one.kind, one.namespace, one.name) for one, _ in new}
-    for one, document in old:
-        if (one.kind, one.namespace, one.name) not in staying:
-            for text in _of_removed(one.kind, one.name, document):
+    staying = {(obj.kind, obj.namespace, obj.name) for obj, _ in new}
+    for obj, document in old:
+        if (obj.kind, obj.namespace, obj.name) not in staying:
+            for text in _of_removed(obj.kind, obj.name, document):
                 yield text, ""
     replaces = has_option(record, "force_replace")
     for live in comparison.live:
@@ -212,7 +212,7 @@ def _crd_names(archive: bytes, limits: ChartLimits) -> Sequence[str]:
         ]
     except InvalidChart:
         return []
-    return [one.name for one in manifest_objects(documents, namespace="")]
+    return [obj.name for obj in manifest_objects(documents, namespace="")]
 
 
 def _is_deprecated(archive: bytes, limits: ChartLimits) -> bool:

@@ -149,7 +149,9 @@ def has_option(record: PlanRecord, name: str) -> bool:
 
 def operation_fields(request: OperationRequest) -> dict[str, Any]:
     """Return the fields of the request but the order, for a record."""
-    return {one.name: getattr(request, one.name) for one in fields(request) if one.name not in ("order", "plan_id")}
+    return {
+        field.name: getattr(request, field.name) for field in fields(request) if field.name not in ("order", "plan_id")
+    }
 
 
 def order_fields(order: Order) -> dict[str, Any]:

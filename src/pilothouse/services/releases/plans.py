@@ -359,7 +359,7 @@ class Plans:
         """Return if the release's newest revision is the one that was planned over."""
         client, base = self._shared.clusters.client(cluster), record.base
         found = await client.list_release_labels(namespace=record.namespace, name=record.release_name)
-        newest = max(found, key=lambda one: one.revision, default=None)
+        newest = max(found, key=lambda labels: labels.revision, default=None)
         if newest is None:
             moved = f"release {record.release_name!r} is gone" if base.revision else ""
         elif newest.revision != base.revision:

@@ -150,7 +150,7 @@ class ReleasePods:
 
         def tell() -> PodDetail:
             events = sorted(map(event_facts, found), key=lambda one: one["at"])[-_MOST_EVENTS:]
-            known = {one.name: one for one in islice(containers(looked.pod), _MOST_CONTAINERS)}
+            known = {container.name: container for container in islice(containers(looked.pod), _MOST_CONTAINERS)}
             waiting = Container("", "not started", started=False, failed=False, restarts=0)
             listed = [known.get(name, waiting) for name in _names(looked.pod)]
             return PodDetail(
@@ -160,11 +160,15 @@ class ReleasePods:
                 "" if is_healthy(looked.pod) else looked.clean(pod_problem(looked.pod)),
                 [
                     Container(
-                        name, looked.clean(one.state), started=one.started, failed=one.failed, restarts=one.restarts
+                        name,
+                        looked.clean(container.state),
+                        started=container.started,
+                        failed=container.failed,
+                        restarts=container.restarts,
                     )
-                    for name, one in zip(_names(looked.pod), listed, strict=True)
+                    for name, container in zip(_names(looked.pod), listed, strict=True)
                 ],
-                [one | {key: looked.clean(one[key]) for key in ("reason", "text")} for one in events],
+                [event | {key: looked.clean(event[key]) for key in ("reason", "text")} for event in events],
             )
 
         return await in_masking_thread(tell)
@@ -277,9 +281,9 @@ class ReleasePods:
         with cluster_error_context(cluster):
             if stored.status != ReleaseStatus.DEPLOYED:  # its pods may still be the deployed revision's
                 revisions = [
-                    one for one, _ in await read_unsuperseded(client, place.namespace, place.name)
+                    stored for stored, _ in await read_unsuperseded(client, place.namespace, place.name)
                 ] or revisions
-            parts = [await asyncio.to_thread(named_objects, one) for one in revisions]
+            parts = [await asyncio.to_thread(named_objects, revision) for revision in revisions]
             namespace = checked_name(wanted.namespace or stored.target_namespace)
             own = OwnObjects(stored, parts)
             async with client.within_limit():
@@ -312,11 +316,15 @@ def _masks(
 ) -> list[Masks]:
     secrets = [document for document in documents if document.get("kind") == "Secret"]
     data, plain = ([mapping(secret.get(key)) for secret in secrets] for key in ("data", "stringData"))
-    public = {text for one in revisions for text in (one.namespace, one.name, one.chart_name, one.chart_version)}
+    public = {
+        text
+        for revision in revisions
+        for text in (revision.namespace, revision.name, revision.chart_name, revision.chart_version)
+    }
     made = [
         masks_of(
-            values={str(number): one.config for number, one in enumerate(revisions)},
-            merged_values={str(number): one.values for number, one in enumerate(revisions)},
+            values={str(number): revision.config for number, revision in enumerate(revisions)},
+            merged_values={str(number): revision.values for number, revision in enumerate(revisions)},
             kubeconfig=cluster.kubeconfig,
             public=public,
         ).prepare(),

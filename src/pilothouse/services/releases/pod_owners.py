@@ -40,8 +40,8 @@ def _identity(api_version: str, kind: str, namespace: str, name: str) -> tuple[s
     return api_version.rpartition("/")[0], kind, namespace, name
 
 
-def _identity_of(one: ManifestObject) -> tuple[str, ...]:
-    return _identity(one.api_version, one.kind, one.namespace, one.name)
+def _identity_of(obj: ManifestObject) -> tuple[str, ...]:
+    return _identity(obj.api_version, obj.kind, obj.namespace, obj.name)
 
 
 class OwnObjects:
@@ -53,8 +53,8 @@ class OwnObjects:
     def __init__(self, stored: StoredRelease, parts: list[tuple[Parts, Parts]]) -> None:
         """Take what ``named_objects`` returned of the release's revisions."""
         self._name, self._namespace = stored.name, stored.target_namespace
-        self._made = {_identity_of(one) for made, _ in parts for one, _ in made}
-        self._hooks = {_identity_of(one) for _, hooks in parts for one, _ in hooks}
+        self._made = {_identity_of(obj) for made, _ in parts for obj, _ in made}
+        self._hooks = {_identity_of(hook) for _, hooks in parts for hook, _ in hooks}
 
     def has(self, api_version: str, kind: str, live: Object, *, namespace: str, name: str) -> bool:
         """Return True for an object of the release."""

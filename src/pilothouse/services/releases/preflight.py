@@ -123,7 +123,7 @@ class Preflight:
         if too_large := describe_size(inspection):
             return too_large
         own = frozenset(inspection.crd_kinds) if request.crds != "skip" else frozenset()
-        objects = [one for one in inspection.objects if not one.hook or _runs(one, request)]
+        objects = [obj for obj in inspection.objects if not obj.hook or _runs(obj, request)]
         drops = expected.owns_namespace and isinstance(request, UpgradeRequest) and not request.remove_namespace
         if drops and not holds_namespace(objects, request.namespace):
             return describe_dropped(request.namespace)
@@ -163,20 +163,24 @@ class Preflight:
     ) -> Findings:
         capabilities = self.capabilities(client)
         unserved, served = [], []
-        needs: dict[ResourceAccess, list[RenderedObject]] = {replace(one, namespace=namespace): [] for one in _RECORD}
-        wanted = dict.fromkeys((one.api_version, one.kind) for one in objects)
+        needs: dict[ResourceAccess, list[RenderedObject]] = {
+            replace(access, namespace=namespace): [] for access in _RECORD
+        }
+        wanted = dict.fromkeys((obj.api_version, obj.kind) for obj in objects)
         kinds = {(version, kind): await capabilities.kinds.find(version, kind) for version, kind in wanted}
-        for one in objects:
-            kind = kinds[one.api_version, one.kind]
+        for obj in objects:
+            kind = kinds[obj.api_version, obj.kind]
             if kind is not None:
-                served.append((one, kind))
-                for access in _accesses(one, kind, waits=waits):
-                    needs.setdefault(access, []).append(one)
-            elif not is_brought(one):
-                unserved.append(one)
+                served.append((obj, kind))
+                for access in _accesses(obj, kind, waits=waits):
+                    needs.setdefault(access, []).append(obj)
+            elif not is_brought(obj):
+                unserved.append(obj)
         missing = await capabilities.find_missing(needs)
         left = await self._still_needed(client, missing, served)
-        return Findings(tuple(unserved), tuple((one, tuple(needs[one])) for one in left), tuple(served), client.acts_as)
+        return Findings(
+            tuple(unserved), tuple((access, tuple(needs[access])) for access in left), tuple(served), client.acts_as
+        )
 
     async def _still_needed(
         self, client: ClusterClient, missing: list[ResourceAccess], served: list[tuple[RenderedObject, ObjectKind]]
@@ -184,16 +188,16 @@ class Preflight:
         """Drop the right to create objects that exist already."""
         left = []
         for access in missing:
-            of_kind = [(one, kind) for one, kind in served if access in _accesses(one, kind, waits=False)]
+            of_kind = [(obj, kind) for obj, kind in served if access in _accesses(obj, kind, waits=False)]
             if access.verb == "create" and of_kind and await self._all_exist(client, of_kind):
                 continue
             left.append(access)
         return left
 
     async def _all_exist(self, client: ClusterClient, objects: list[tuple[RenderedObject, ObjectKind]]) -> bool:
-        for one, kind in objects:
+        for obj, kind in objects:
             try:
-                if not one.name or await _find(client, one, kind) is None:
+                if not obj.name or await _find(client, obj, kind) is None:
                     return False
             except ClusterDenied:
                 return False
@@ -211,7 +215,7 @@ class Preflight:
         own: frozenset[tuple[str, str]],
     ) -> Findings:
         """Return the findings that remain when Helm renders with the cluster."""
-        if any(one.hook for one in findings.objects):
+        if any(obj.hook for obj in findings.objects):
             try:
                 outcome = await ask(replace(_trial(request), show_hooks=True))
             except HelmError as error:
@@ -236,24 +240,24 @@ async def _objects_of(manifest: str, *, namespace: str) -> list[RenderedObject]:
     except (InvalidChart, UnicodeEncodeError):
         return []
     return [
-        RenderedObject(api_version=one.api_version, kind=one.kind, namespace=one.namespace, name=one.name)
-        for one in manifest_objects(documents, namespace=namespace)
+        RenderedObject(api_version=obj.api_version, kind=obj.kind, namespace=obj.namespace, name=obj.name)
+        for obj in manifest_objects(documents, namespace=namespace)
     ]
 
 
 async def _is_in(manifest: str, *, namespace: str) -> Callable[[RenderedObject], bool]:
-    objects = {(one.api_version, one.kind, one.name) for one in await _objects_of(manifest, namespace=namespace)}
-    return lambda one: (one.api_version, one.kind, one.name) in objects
+    objects = {(obj.api_version, obj.kind, obj.name) for obj in await _objects_of(manifest, namespace=namespace)}
+    return lambda obj: (obj.api_version, obj.kind, obj.name) in objects
 
 
 def _named_by(error: HelmError) -> Callable[[RenderedObject], bool] | None:
     """Return a filter for the objects of Helm's error, if it is about unserved kinds or an unreadable object."""
     if error.kind == "HelmManifestError":
         kinds = set(_NOT_SERVED.findall(str(error)))
-        return lambda one: (one.kind, one.api_version) in kinds
+        return lambda obj: (obj.kind, obj.api_version) in kinds
     if error.kind == "HelmForbiddenError":
         objects = set(_NOT_SEEN.findall(str(error)))
-        return lambda one: (one.kind, one.name) in objects
+        return lambda obj: (obj.kind, obj.name) in objects
     return None
 
 
@@ -279,9 +283,9 @@ def values_are_known(request: InstallRequest | UpgradeRequest) -> bool:
     return request.reset_values or (bool(request.values or request.layers) and not keeps)
 
 
-def _runs(one: RenderedObject, request: InstallRequest | UpgradeRequest) -> bool:
+def _runs(obj: RenderedObject, request: InstallRequest | UpgradeRequest) -> bool:
     action = "install" if isinstance(request, InstallRequest) else "upgrade"
-    return not request.disable_hooks and one.runs_at(f"pre-{action}", f"post-{action}")
+    return not request.disable_hooks and obj.runs_at(f"pre-{action}", f"post-{action}")
 
 
 def _brought(
@@ -293,12 +297,12 @@ def _brought(
     ``crds/``, exist for them. Hooks before the manifest find what such hooks define, those after it find all.
     """
     before = "pre-install" if isinstance(request, InstallRequest) else "pre-upgrade"
-    early = own.union(*(one.defines for one in objects if one.runs_at(before)))
-    every = own.union(*(one.defines for one in objects))
+    early = own.union(*(obj.defines for obj in objects if obj.runs_at(before)))
+    every = own.union(*(obj.defines for obj in objects))
 
-    def is_brought(one: RenderedObject) -> bool:
-        kinds = every if one.hook else own
-        return (one.api_version, one.kind) in (early if one.runs_at(before) else kinds)
+    def is_brought(obj: RenderedObject) -> bool:
+        kinds = every if obj.hook else own
+        return (obj.api_version, obj.kind) in (early if obj.runs_at(before) else kinds)
 
     return is_brought
 
@@ -320,9 +324,9 @@ async def _dry_run(
         return None
 
 
-async def _find(client: ClusterClient, one: RenderedObject, kind: ObjectKind) -> dict[str, Any] | None:
+async def _find(client: ClusterClient, obj: RenderedObject, kind: ObjectKind) -> dict[str, Any] | None:
     try:
-        return await client.find_object(kind, namespace=one.namespace, name=one.name, largest=_LARGEST_OBJECT)
+        return await client.find_object(kind, namespace=obj.namespace, name=obj.name, largest=_LARGEST_OBJECT)
     except InvalidRequest:
         return None  # there is no object with such a name
 
@@ -331,20 +335,20 @@ async def _find_clash(
     client: ClusterClient, request: InstallRequest | UpgradeRequest, findings: Findings
 ) -> str | None:
     """Return the first object that exists with another owner, where Helm cannot look before it installs CRDs."""
-    for one, kind in findings.served:
-        if one.hook or not one.name:
+    for obj, kind in findings.served:
+        if obj.hook or not obj.name:
             continue
-        live = await _find(client, one, kind)
+        live = await _find(client, obj, kind)
         if live is not None and not is_owned_by(live, name=request.release_name, namespace=request.namespace):
             owner = await describe_owner(live, client=client)
-            return f"{named(one)} exists and does not belong to this release; {owner}"
+            return f"{named(obj)} exists and does not belong to this release; {owner}"
     return None
 
 
-def _accesses(one: RenderedObject, kind: ObjectKind, *, waits: bool) -> list[ResourceAccess]:
-    group = one.api_version.rpartition("/")[0]
-    namespace = one.namespace if kind.namespaced else ""
-    verbs = _HOOK_VERBS if one.hook else (*_OBJECT_VERBS, *(_WAIT_VERBS if waits else ()))
+def _accesses(obj: RenderedObject, kind: ObjectKind, *, waits: bool) -> list[ResourceAccess]:
+    group = obj.api_version.rpartition("/")[0]
+    namespace = obj.namespace if kind.namespaced else ""
+    verbs = _HOOK_VERBS if obj.hook else (*_OBJECT_VERBS, *(_WAIT_VERBS if waits else ()))
     return [
-        ResourceAccess(verb, group, kind.plural, namespace, one.name if verb in _NAMED_VERBS else "") for verb in verbs
+        ResourceAccess(verb, group, kind.plural, namespace, obj.name if verb in _NAMED_VERBS else "") for verb in verbs
     ]

@@ -57,9 +57,9 @@ class ProjectReleases:
     async def _elsewhere(self, caller: Caller, items: Sequence[ReleaseItem]) -> frozenset[tuple[str, str, str]]:
         """Return which of these look locked and are at work elsewhere."""
         stuck = {
-            (one.cluster_id, one.namespace, one.name)
-            for one in items
-            if not one.operation_id and one.status in UNSETTLED
+            (item.cluster_id, item.namespace, item.name)
+            for item in items
+            if not item.operation_id and item.status in UNSETTLED
         }
         if not stuck:
             return frozenset()
@@ -110,5 +110,5 @@ class ProjectReleases:
             found[:limit],
             tuple(last[columns.index(column)] for column in sort.columns) if last is not None else None,
             counted,
-            [name for one, name in index.incomplete if caller.at(one).may_somewhere("cce:release:list")],
+            [name for cluster_id, name in index.incomplete if caller.at(cluster_id).may_somewhere("cce:release:list")],
         )

@@ -109,18 +109,18 @@ class ReleaseView:
         )
         page = await off_loop(
             lambda: self._history_page(found, rest),
-            size=sum(one.values_text_size for one in found.revisions) + shown_size(found.operation),
+            size=sum(revision.values_text_size for revision in found.revisions) + shown_size(found.operation),
         )
         if rest is None and not page:
             raise unknown_release(name, namespace, cluster_name=found.cluster.name)
         age, left = found.freshness.age_seconds, None
         if found.more:
             below = found.revisions[-1].revision
-            late = next((one for one in page if one.revision < below), None)
-            page = [one for one in page if one.revision >= below]
+            late = next((release for release in page if release.revision < below), None)
+            page = [release for release in page if release.revision >= below]
             shows_values = caller.may(READ_VALUES)
             left = HistoryRest(below, most - len(found.revisions), rows, late, shows_values=shows_values)
-        return HistoryPage([replace(one, age_seconds=age) for one in page], left)
+        return HistoryPage([replace(release, age_seconds=age) for release in page], left)
 
     async def _require_still(self, caller: Caller, rest: HistoryRest) -> None:
         """Return if the caller may still read the rest: reading a history can take long."""
@@ -170,16 +170,16 @@ class ReleaseView:
                     with_values=with_values,
                 )
 
-        def show(one: ListedRelease) -> Release | None:
-            if self._settings.hide_addons and one.name.startswith(_ADDON):
+        def show(listed: ListedRelease) -> Release | None:
+            if self._settings.hide_addons and listed.name.startswith(_ADDON):
                 return None
             now = asking.caller
-            if now.policies and not now.at(cluster_id, one.namespace).may("cce:release:list"):
+            if now.policies and not now.at(cluster_id, listed.namespace).may("cce:release:list"):
                 return None
-            release = self._shown.newest(found.cluster, one.revision, one.operation)
+            release = self._shown.newest(found.cluster, listed.revision, listed.operation)
             if chart_id is None or release is None:
                 return release
-            return release if _is_of_chart(release, one, chart_id, chart) else None
+            return release if _is_of_chart(release, listed, chart_id, chart) else None
 
         if found.freshness.listed:
             still = self._while_allowed(asking, read, with_values=with_values)
@@ -249,7 +249,7 @@ class ReleaseView:
         after, more = START, True
         while more:
             page = await read(after, PAGE_RELEASES)
-            listed |= {(one.namespace, one.name): replace(one, revision=None) for one in page.releases}
+            listed |= {(release.namespace, release.name): replace(release, revision=None) for release in page.releases}
             more = page.more
             after = (page.releases[-1].namespace, page.releases[-1].name) if page.releases else after
         for row in await self._live.read_newest(cluster_id, namespace=namespace):
@@ -267,11 +267,11 @@ class ReleaseView:
         return read_from_memory
 
 
-def _is_of_chart(release: Release, one: ListedRelease, chart_id: str, chart: charts.ChartRow | None) -> bool:
+def _is_of_chart(release: Release, listed: ListedRelease, chart_id: str, chart: charts.ChartRow | None) -> bool:
     """Compare by the id that an operation recorded; for foreign revisions, by the chart's name and version."""
-    recorded = one.revision.origin_chart_id if one.revision is not None else ""
-    if one.operation is not None and (one.operation.state in LIVING_STATES or one.revision is None):
-        recorded = one.operation.chart_id
+    recorded = listed.revision.origin_chart_id if listed.revision is not None else ""
+    if listed.operation is not None and (listed.operation.state in LIVING_STATES or listed.revision is None):
+        recorded = listed.operation.chart_id
     if recorded:
         return recorded == chart_id
     return chart is not None and (release.chart_name, release.chart_version) == (chart.name, chart.version)

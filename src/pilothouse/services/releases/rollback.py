@@ -84,21 +84,25 @@ async def _find_last_good(shared: ReleaseDependencies, target: UpdateTarget) -> 
         return await read_release(secret) if secret is not None else None
 
     found = await client.list_release_labels(namespace=target.namespace, name=target.name)
-    earlier = [one for one in found if one.revision < target.newest.revision]
+    earlier = [labels for labels in found if labels.revision < target.newest.revision]
     failed = await _list_failed(shared, target, earlier)
     return await find_last_deployed(target.name, earlier, read, failed=failed) or 0
 
 
 async def _list_failed(shared: ReleaseDependencies, target: UpdateTarget, earlier: Iterable[ReleaseLabels]) -> set[int]:
     """Return which uninstalled revisions never were deployed: their status does not tell, the operations do."""
-    uninstalled = {one.revision for one in earlier if one.status == ReleaseStatus.UNINSTALLED}
+    uninstalled = {labels.revision for labels in earlier if labels.status == ReleaseStatus.UNINSTALLED}
     if not uninstalled:
         return set()
     async with shared.database.autocommit() as connection:
         changes = await list_changes(connection, target.cluster.id, namespace=target.namespace, name=target.name)
     # newest first: a number can have been written before, by a release of the same name that is gone
     written = {change.revision: change.state for change in reversed(changes) if change.action in _WRITES_REVISION}
-    return {one for one in uninstalled if written.get(one, OperationState.SUCCEEDED) != OperationState.SUCCEEDED}
+    return {
+        revision
+        for revision in uninstalled
+        if written.get(revision, OperationState.SUCCEEDED) != OperationState.SUCCEEDED
+    }
 
 
 async def _find_chart_id(shared: ReleaseDependencies, target: UpdateTarget, revision: int) -> str:

@@ -76,7 +76,9 @@ class UpdateTarget:
     @property
     def current(self) -> StoredRelease:
         """The revision whose values Helm keeps: the deployed one, or the newest if none is."""
-        return next((one for one in reversed(self.stored) if one.status == ReleaseStatus.DEPLOYED), self.newest)
+        return next(
+            (stored for stored in reversed(self.stored) if stored.status == ReleaseStatus.DEPLOYED), self.newest
+        )
 
     def operation(
         self,

@@ -49,7 +49,7 @@ async def merge_layers(
 
 def _located(text: str, layers: Sequence[ValuesLayer]) -> str:
     """Add to the error of a YAML layer where in it the error is."""
-    layer = next((one for one in layers if one.kind == "yaml" and text.startswith(f"{one.name}: ")), None)
+    layer = next((layer for layer in layers if layer.kind == "yaml" and text.startswith(f"{layer.name}: ")), None)
     if layer is None:
         return text
     line, column, begun = _find_error(layer.text)

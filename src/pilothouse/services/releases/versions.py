@@ -20,7 +20,7 @@ def _key(version: str) -> _Key | None:
     if found is None:
         return None
     numbers, prerelease = [int(part or 0) for part in found.groups()[:3]], found[4] or ""
-    parts = [_part(one) for one in prerelease.split(".")] if prerelease else []
+    parts = [_part(part) for part in prerelease.split(".")] if prerelease else []
     return numbers, not prerelease, parts  # a prerelease comes before its release
 
 

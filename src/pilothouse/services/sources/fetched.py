@@ -51,7 +51,7 @@ class Signed:
     @property
     def evidence(self) -> str:
         """The digest of all of it: if it is another one, what was refused is worth another look."""
-        tagged = sorted(f"{one.payload} {one.signature}" for one in self.signatures.signatures)
+        tagged = sorted(f"{signature.payload} {signature.signature}" for signature in self.signatures.signatures)
         parts = (self.provenance, self.manifest, *tagged, "", *sorted(self.signatures.bundles))
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
@@ -97,7 +97,7 @@ async def compare(fetch: Fetch, pulled: Sequence[PulledVersion]) -> AsyncIterato
 
     What cannot be told is left out, and all that follows if the registry limits requests or does not answer.
     """
-    repositories = {one.name: Repository(fetch, fetch.origin.url, one.name) for one in pulled}
+    repositories = {version.name: Repository(fetch, fetch.origin.url, version.name) for version in pulled}
     for one in pulled:
         try:
             yield await _compare(repositories[one.name], one)
@@ -123,17 +123,17 @@ async def _compare(repository: Repository, pulled: PulledVersion) -> ComparedVer
 
 async def find_replaced(fetch: Fetch, described: Sequence[DescribedVersion]) -> AsyncIterator[DescribedVersion]:
     """Yield those versions under whose tags something else lies by now; what cannot be told is left out as above."""
-    for one in described:
-        repository, tag = Repository(fetch, fetch.origin.url, one.name), tag_of(one.version)
+    for version in described:
+        repository, tag = Repository(fetch, fetch.origin.url, version.name), tag_of(version.version)
         try:
-            if (await repository.find_digest(tag) or (await repository.find_manifest(tag)).digest) != one.manifest:
-                yield one
+            if (await repository.find_digest(tag) or (await repository.find_manifest(tag)).digest) != version.manifest:
+                yield version
         except NoChart:
-            yield one
+            yield version
         except NotFound:
             continue
         except PilothouseError as error:
-            log.info("tags_not_compared", chart=one.name, version=one.version, error=str(error))
+            log.info("tags_not_compared", chart=version.name, version=version.version, error=str(error))
             if not isinstance(error, InvalidSource):
                 return
 

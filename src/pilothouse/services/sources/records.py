@@ -265,7 +265,7 @@ def describe_change(before: SourceRow, changes: dict[str, Any], *, username: str
     elif "credentials_sealed" in changes:
         told.append("credentials taken away")
     told += [column for column in ("ca", "sync_seconds") if column in changes]
-    return "; ".join(one for one in told if one)
+    return "; ".join(part for part in told if part)
 
 
 def _describe_verification(before: SourceRow, now: str, trusted: list[str]) -> str:

@@ -59,34 +59,36 @@ async def look_at(
     not answer.
     """
     settled: set[str] = set()
-    for one in candidates:
-        if one.name in settled:
+    for candidate in candidates:
+        if candidate.name in settled:
             continue
-        if one.known:
-            settled.add(one.name)
+        if candidate.known:
+            settled.add(candidate.name)
             continue
         if not most:
             return
         most -= 1
         try:
-            found = await _look(fetch, row, one, signatures)
+            found = await _look(fetch, row, candidate, signatures)
         except PilothouseError as error:
             # Who has the list may be refused one file of it, as stores do that tell nobody what they do not have.
             if isinstance(error, (Busy, SourceUnavailable)) and not isinstance(error, SourceDenied):
                 raise
-            log.info("signature_not_told", source=row.id, chart=one.name, version=one.version, error=str(error))
+            log.info(
+                "signature_not_told", source=row.id, chart=candidate.name, version=candidate.version, error=str(error)
+            )
             continue
         if not found.reason:
-            settled.add(one.name)
+            settled.add(candidate.name)
         yield found
 
 
-async def _look(fetch: Fetch, row: SourceRow, one: Candidate, signatures: Signatures) -> Looked:
-    listed = Version(one.name, one.version, one.url, one.digest)
+async def _look(fetch: Fetch, row: SourceRow, candidate: Candidate, signatures: Signatures) -> Looked:
+    listed = Version(candidate.name, candidate.version, candidate.url, candidate.digest)
     signed = await fetch_signed(fetch, row, listed)
-    chart = replace(listed, digest=signed.archive or bare(one.digest))
+    chart = replace(listed, digest=signed.archive or bare(candidate.digest))
     try:
         await judge(signatures, row, chart, signed, archive=None, was="offered")
     except NotVerified as error:
-        return Looked(one, signed.evidence, str(error))
-    return Looked(one, signed.evidence)
+        return Looked(candidate, signed.evidence, str(error))
+    return Looked(candidate, signed.evidence)

@@ -216,8 +216,8 @@ class SourceSync:
         if pulled or described or refused:
             try:
                 async with self.fetching(row) as fetch:  # with a time of its own
-                    async for one in compare(fetch, pulled):
-                        found.compared.append(one)
+                    async for version in compare(fetch, pulled):
+                        found.compared.append(version)
                     async for other in find_replaced(fetch, described):
                         found.replaced.append(other)
                     await _look(fetch, row, refused, found.looked)
@@ -243,13 +243,13 @@ class SourceSync:
         async with self._database.autocommit() as connection:
             limits = {"each": _MOST_OF_A_CHART, "limit": _MOST_CHARTS}
             candidates = await signed_versions.list_candidates(connection, row.id, name=name, **limits)
-        if all(one.known for one in candidates):
+        if all(candidate.known for candidate in candidates):
             return
         looked: list[Looked] = []
         try:
             async with asyncio.timeout(_LOOK_SECONDS if name else None), self.fetching(row) as fetch:
-                async for one in look_at(fetch, row, candidates, self._signatures, most=_MOST_LOOKED):
-                    looked.append(one)  # noqa: PERF401  # what was found before an error counts
+                async for version in look_at(fetch, row, candidates, self._signatures, most=_MOST_LOOKED):
+                    looked.append(version)  # noqa: PERF401  # what was found before an error counts
         except (PilothouseError, TimeoutError) as error:
             log.info("signatures_not_told", source=row.id, error=str(error))
         if looked:
@@ -259,11 +259,11 @@ class SourceSync:
         async with self._database.transaction() as tx:
             if not await store.hold(tx, row.id) or not await store.has_keys_of(tx, row):
                 return
-            for one in looked:
-                version = {"name": one.candidate.name, "version": one.candidate.version}
-                told = {**version, "digest": one.candidate.digest}
-                if one.reason:
-                    await refused_versions.note(tx, row.id, **told, reason=one.reason, evidence=one.evidence)
+            for look in looked:
+                version = {"name": look.candidate.name, "version": look.candidate.version}
+                told = {**version, "digest": look.candidate.digest}
+                if look.reason:
+                    await refused_versions.note(tx, row.id, **told, reason=look.reason, evidence=look.evidence)
                     await signed_versions.forget(tx, row.id, **version)
                 else:
                     await signed_versions.note(tx, row.id, **told)
@@ -347,16 +347,18 @@ class SourceSync:
 
 async def _look(fetch: Fetch, row: SourceRow, refused: list[RefusedVersion], looked: dict[RefusedVersion, str]) -> None:
     """Find what signs refused versions by now; one of which that cannot be told stays as it is, and comes last then."""
-    for one in refused:
-        looked[one] = one.evidence
+    for version in refused:
+        looked[version] = version.evidence
         try:
-            signed = await fetch_signed(fetch, row, Version(one.name, one.version, one.url, one.digest))
-            looked[one] = signed.evidence
+            signed = await fetch_signed(fetch, row, Version(version.name, version.version, version.url, version.digest))
+            looked[version] = signed.evidence
         except Busy:
-            del looked[one]
+            del looked[version]
             raise
         except PilothouseError as error:
-            log.info("refused_version_unread", source=row.id, chart=one.name, version=one.version, error=str(error))
+            log.info(
+                "refused_version_unread", source=row.id, chart=version.name, version=version.version, error=str(error)
+            )
 
 
 def _batches(rows: str) -> list[str]:

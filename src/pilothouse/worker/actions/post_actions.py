@@ -60,19 +60,24 @@ async def remove_created(attempt: Attempt, secret: Secret | None) -> tuple[Event
     step = attempt.decide_by(CLEAN_UP, classify_failed(snapshot, attempt.row, failed, deployed=kept is not None))
     if step is not Step.CLEAN_UP or secret is None or failed is None or kept is None:
         return ()
-    stays = {identity(one) for one in await read_objects_of(kept)}
-    secrets = [secret, *[await attempt.read(one.revision) for one in _failed_before(snapshot, attempt.row.id)]]
-    since = min(str(one["metadata"].get("creationTimestamp", "")) for one in secrets if one is not None)
-    tried = [stored for one in secrets if (stored := stored_in(one)) is not None]
-    made = {identity(obj): obj for one in tried for obj in await read_objects_of(one) if identity(obj) not in stays}
+    stays = {identity(obj) for obj in await read_objects_of(kept)}
+    secrets = [secret, *[await attempt.read(labels.revision) for labels in _failed_before(snapshot, attempt.row.id)]]
+    since = min(str(secret["metadata"].get("creationTimestamp", "")) for secret in secrets if secret is not None)
+    tried = [stored for secret in secrets if (stored := stored_in(secret)) is not None]
+    made = {
+        identity(obj): obj
+        for revision in tried
+        for obj in await read_objects_of(revision)
+        if identity(obj) not in stays
+    }
     return await remove_objects(attempt, made.values(), KindCache(attempt.client), newest=snapshot.newest, since=since)
 
 
 def _failed_before(snapshot: ReleaseSnapshot, operation_id: str) -> Iterator[ReleaseLabels]:
     """Yield the failed revisions before the newest that earlier attempts of the operation have left."""
-    for one in snapshot.revisions[:-1]:
-        if one.status == ReleaseStatus.FAILED and one.labels.get(OPERATION_LABEL) == operation_id:
-            yield one
+    for revision in snapshot.revisions[:-1]:
+        if revision.status == ReleaseStatus.FAILED and revision.labels.get(OPERATION_LABEL) == operation_id:
+            yield revision
 
 
 async def list_orphans(attempt: Attempt, snapshot: ReleaseSnapshot) -> Sequence[ManifestObject]:
@@ -119,13 +124,13 @@ async def remove_objects(
         existing = []
         for obj in left:
             try:
-                one = await find_removable(attempt, obj, kinds)
-                if one is None or one.created_at < since:
+                removable = await find_removable(attempt, obj, kinds)
+                if removable is None or removable.created_at < since:
                     continue
-                if one.why_left:
-                    failed.append(f"{obj.kind}/{obj.name} ({one.why_left})")
+                if removable.why_left:
+                    failed.append(f"{obj.kind}/{obj.name} ({removable.why_left})")
                 else:
-                    existing.append(one)
+                    existing.append(removable)
             except (ClusterDenied, InvalidRequest) as error:
                 failed.append(f"{obj.kind}/{obj.name} ({error})")
         if not existing or (await attempt.observe()).newest != newest:

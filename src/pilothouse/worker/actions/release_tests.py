@@ -171,8 +171,8 @@ async def _run(attempt: Attempt, revision: int | None, uid: str, choice: _Choice
 async def _judge(attempt: Attempt, newest: ReleaseLabels, *, failure: str) -> Outcome:
     """Return the outcome, with what was told of each test that began."""
     ran = attempt.followed.tests.tests if attempt.followed.tests is not None else []
-    told = [{"kind": one["kind"], "name": one["name"], "phase": one["last_run"]["phase"]} for one in ran]
-    said = ", ".join(f"{one['name']}: {one['phase']}" for one in told)
+    told = [{"kind": hook["kind"], "name": hook["name"], "phase": hook["last_run"]["phase"]} for hook in ran]
+    said = ", ".join(f"{hook['name']}: {hook['phase']}" for hook in told)
     events = (Event("tests_run", said, {"tests": told}),) if told else ()
     secret = await attempt.read(newest.revision)
     if failure:

@@ -46,7 +46,9 @@ def pods_of_job(pods: list[Object], job: Object | None, *, since: datetime) -> l
     if not uid:
         return [pod for pod in pods if created_at(pod) >= since]
     owners = (mapping(pod.get("metadata")).get("ownerReferences") or () for pod in pods)
-    return [pod for pod, owning in zip(pods, owners, strict=True) if uid in {mapping(one).get("uid") for one in owning}]
+    return [
+        pod for pod, owning in zip(pods, owners, strict=True) if uid in {mapping(owner).get("uid") for owner in owning}
+    ]
 
 
 def is_done(live: Object, *, hook: bool) -> bool:

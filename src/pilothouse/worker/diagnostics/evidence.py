@@ -138,7 +138,7 @@ class _Collection:
         if len(objects) > _MOST_OBJECTS:
             self._found.missing.append(f"{len(objects) - _MOST_OBJECTS} objects were not read")
         tests = self._attempt.followed.tests  # whose logs were read when they had ended, and before they were removed
-        read = {id(self._found.pods.get(one.key)) for one in tests.pods} if tests is not None else set()
+        read = {id(self._found.pods.get(pod.key)) for pod in tests.pods} if tests is not None else set()
         await self._all(self._read_logs(pod) for pod in list(self._found.pods.values()) if id(pod) not in read)
 
     async def _read_clock(self) -> None:

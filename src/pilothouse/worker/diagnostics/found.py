@@ -96,10 +96,10 @@ class Found:
 
     def add_followed(self, followed: Followed) -> None:
         """Add what was recorded of tests after their end, and of hooks while they ran."""
-        for one in followed.tests.pods if followed.tests is not None else ():
-            said = {name: text.rstrip("\n").encode().split(b"\n") for name, text in one.logs.items()}
-            cut = {name for name, text in one.logs.items() if len(text.encode()) >= _MOST_SENT}
-            self.add_pod(one.owner, one.pod, hook=True, logs=said, room=_LONGEST_TEST_LOG, cut=cut)
+        for tested in followed.tests.pods if followed.tests is not None else ():
+            said = {name: text.rstrip("\n").encode().split(b"\n") for name, text in tested.logs.items()}
+            cut = {name for name, text in tested.logs.items() if len(text.encode()) >= _MOST_SENT}
+            self.add_pod(tested.owner, tested.pod, hook=True, logs=said, room=_LONGEST_TEST_LOG, cut=cut)
         for (namespace, name), (owner, pod) in followed.pods.items():
             logs = {key[2]: lines for key, lines in followed.logs.items() if key[:2] == (namespace, name)}
             self.add_pod(owner, pod, hook=True, logs=logs)

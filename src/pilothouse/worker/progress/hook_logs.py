@@ -168,14 +168,16 @@ class HookLogs:
         if snapshot.newest is None:
             raise NotFound("the release, whose secrets would have to be masked, is gone")
         numbers = {snapshot.newest.revision, await attempt.find_last_deployed(snapshot) or snapshot.newest.revision}
-        secrets = [secret for one in numbers if (secret := await attempt.read(one, allow_stale=True)) is not None]
+        secrets = [secret for number in numbers if (secret := await attempt.read(number, allow_stale=True)) is not None]
         stored = await asyncio.to_thread(lambda: [decode_release(secret) for secret in secrets])
         for revision in stored:
             await attempt.known.learn(revision)
-        documents = await asyncio.to_thread(lambda: [one for revision in stored for one in _secrets(revision)])
+        documents = await asyncio.to_thread(
+            lambda: [document for revision in stored for document in _secrets(revision)]
+        )
 
         def make() -> Masks:
-            data, plain = ([mapping(one.get(key)) for one in documents] for key in ("data", "stringData"))
+            data, plain = ([mapping(document.get(key)) for document in documents] for key in ("data", "stringData"))
             return masks_of_data(*data, plain=plain).prepare()
 
         return [attempt.masks(), await in_masking_thread(make)]
@@ -190,7 +192,7 @@ def _secrets(stored: StoredRelease) -> Iterable[dict[str, Any]]:
             documents = read_objects(text.encode(), file="manifest", max_bytes=_LARGEST_MANIFEST)
         except (InvalidChart, UnicodeEncodeError):
             continue
-        yield from (one for one in documents if one.get("kind") == "Secret")
+        yield from (document for document in documents if document.get("kind") == "Secret")
 
 
 def _name(source: LogSource) -> str:
