@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, expect
 from tests.support.browsers import Visit, visit
 from tests.support.charts import build_chart
 from tests.support.releases import HelmCommand, OneRelease
-from tests.support.servers import RunningServer
+from tests.support.servers import RunningServer, wait_for
 from tests.support.users import PASSWORD, add_person
 from tests.support.workloads import hook_template
 
@@ -37,6 +37,9 @@ def test_lines_of_a_hook_come_onto_the_page_of_its_operation_and_are_texts(
     expect(log).to_contain_text("simulated container: ***, the local cluster")
     expect(page.get_by_role("heading", name="Job shop-hook, pod shop-hook-")).to_be_visible()
     expect(page.locator(".timeline")).not_to_contain_text(LAST)
+    query = f"/api/v1/audit?action=pilothouse:logs:read&target={server.cluster_id}/{namespace}/shop&outcome=done"
+    told = f"logs of operation {operation_id}"
+    wait_for(lambda: [row["detail"] for row in server.send("GET", query).json()] == [told])
     with psycopg.connect(server.database_url, autocommit=True) as database:
         later = {"first": 4, "lines": ["<script>alert(1)</script>", *(f"line {number}" for number in range(200))]}
         database.execute(ADD, {"id": operation_id, "later": 0, "data": json.dumps(later)})

@@ -119,6 +119,11 @@ def test_whoever_may_not_read_logs_sees_no_line_of_them(release: OneRelease):
     assert [one["containers"][0]["log"] for one in withheld["pods"]] == [[]]
     assert withheld["missing"] == ["lines of logs: to see them takes pilothouse:logs:read"]
 
+    key = f"{server.cluster_id}/{release.namespace}/logs"
+    query = f"/api/v1/audit?action=pilothouse:logs:read&target={key}&outcome=done"
+    told = f"logs of operation {answer.json()['id']}"
+    wait_for(lambda: [row["detail"] for row in server.send("GET", query).json()] == [told])
+
 
 def test_without_hooks_nothing_of_a_log_is_written(release: OneRelease):
     answer = release.create(upload(release.server, config=config_map_template()))

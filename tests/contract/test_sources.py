@@ -132,6 +132,9 @@ def test_an_unchanged_index_costs_one_request_and_nothing_of_a_changed_one_is_lo
         assert_error(server.send("POST", f"{path}/sync"), *INVALID)
         shown = server.send("GET", path).json()
         assert "index.yaml answered 404" in shown["problem"]
+        wrong, meant = shown["name"][:-1], f"did you mean {shown['name']}?"
+        for below in ("", "/charts", "/charts/webapp"):
+            assert_error(server.send("GET", f"/api/v1/sources/{wrong}{below}"), *MISSING, meant)
         assert [one["version"] for one in server.send("GET", f"{path}/charts/webapp").json()] == ["3.0.0", "1.0.0"]
 
 

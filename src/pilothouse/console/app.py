@@ -124,7 +124,7 @@ def create_console(settings: Settings, services: Mapping[type, Any]) -> ASGIApp:
     app.router.redirect_slashes = False  # Starlette makes the address from the header Host, and of plain HTTP
     app.state.services = services
     app.state.settings = settings
-    app.state.messages = Shared[bytes](most=_KEPT_MESSAGES)
+    app.state.messages = Shared[tuple[bytes, bool]](most=_KEPT_MESSAGES)
     return app
 
 

@@ -19,6 +19,7 @@ from pilothouse.console.requests import caller_of, here, not_one_of, read_form, 
 from pilothouse.console.streams import END, QUIET, REFUSED, Shared, message
 from pilothouse.console.texts import Texts, gettext, gettext_noop, spoken
 from pilothouse.errors import Busy, Forbidden, NotAuthenticated, NotFound, PilothouseError
+from pilothouse.http.audit import note_logs
 from pilothouse.http.errors import Refusal
 from pilothouse.http.event_streams import EventStreams
 from pilothouse.http.requests import request_id_of, service_of
@@ -169,7 +170,10 @@ async def show_operation(request: Request) -> Response:
     """Show one operation."""
     row = await service_of(request, Operations).show(caller_of(request), request.path_params["operation_id"])
     events, names = await _newest_events(request), await cluster_names(request)
-    return await page(request, "operation.html", **await _shown(request, row, events, names))
+    shown = await _shown(request, row, events, names)
+    if _has_logs(shown):
+        note_logs(request, row)
+    return await page(request, "operation.html", **shown)
 
 
 async def follow_operation(request: Request) -> Response:
@@ -204,15 +208,25 @@ async def follow_operation(request: Request) -> Response:
 
 async def _operation_message(request: Request, row: OperationRow, events: _Events, names: dict[str, str]) -> bytes:
     """Return the message with the operation; those who follow it together, and may do the same, share its making."""
-    caller, shared = caller_of(request), cast("Shared[bytes]", request.app.state.messages)
+    caller, shared = caller_of(request), cast("Shared[tuple[bytes, bool]]", request.app.state.messages)
     at_release = caller.at(row.cluster_id, row.namespace).may(_GET)
     rights = caller.may(_LIST), caller.may(_GET), at_release, caller.may(_MAY_CANCEL.get(row.action, ""))
     key = (spoken(), row, events.last, here(caller), rights, sees_logs(caller, row), names.get(row.cluster_id))
 
-    async def make() -> bytes:
-        return message(await fragment(request, "operation_body.html", **await _shown(request, row, events, names)))
+    async def make() -> tuple[bytes, bool]:
+        shown = await _shown(request, row, events, names)
+        return message(await fragment(request, "operation_body.html", **shown)), _has_logs(shown)
 
-    return await shared.share(key, make)
+    made, has_logs = await shared.share(key, make)
+    if has_logs:
+        note_logs(request, row)
+    return made
+
+
+def _has_logs(shown: dict[str, Any]) -> bool:
+    """Return whether the page has lines of logs, of hooks and tests or in evidence."""
+    pods = (pod for evidence in shown["evidence"] for pod in evidence.parts["pods"])
+    return bool(shown["logs"]) or any(container.get("log") for pod in pods for container in pod.get("containers") or ())
 
 
 async def _shown(request: Request, row: OperationRow, events: _Events, names: dict[str, str]) -> dict[str, Any]:

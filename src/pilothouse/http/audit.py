@@ -8,6 +8,7 @@ from typing import Final
 import orjson
 from fastapi import Request
 
+from pilothouse.auth.policy import READ_LOGS
 from pilothouse.errors import InvalidArgument, NotPermitted, PilothouseError
 from pilothouse.http.release_queries import MARKER
 from pilothouse.http.requests import caller_of, request_id_of, service_of
@@ -15,6 +16,7 @@ from pilothouse.http.time_markers import read_time_marker, write_time_marker
 from pilothouse.services.admin.audit import Audit
 from pilothouse.services.admin.audit_export import ExportPage
 from pilothouse.store.audit import AuditPlace, AuditRow, Outcome
+from pilothouse.store.operations import OperationRow, release_key
 
 _IN_CLUSTER: Final = ("namespace", "name")
 #: What paths call some kinds.
@@ -32,6 +34,12 @@ def note_read(request: Request, action: str, *, target: str, target_name: str, d
         request_id=request_id_of(request),
         often=True,
     )
+
+
+def note_logs(request: Request, row: OperationRow) -> None:
+    """Record that the caller has read lines of logs that the operation has kept."""
+    key = release_key(row.cluster_id, row.namespace, row.release_name)
+    note_read(request, READ_LOGS, target=key, target_name=row.release_name, detail=f"logs of operation {row.id}")
 
 
 def note_denial(request: Request, error: Exception, *, place: tuple[str, str, str] | None = None) -> None:

@@ -4,11 +4,13 @@ from typing import Any
 
 import orjson
 import structlog
+from fastapi import Request
 
 from pilothouse.api.v1.dependencies import CurrentCaller
 from pilothouse.api.v1.models import Milliseconds, View
 from pilothouse.api.v1.operations import OperationsService
 from pilothouse.api.v1.routing import native_router
+from pilothouse.http.audit import note_logs
 from pilothouse.store.evidence import EvidenceRow
 
 log = structlog.get_logger(__name__)
@@ -95,14 +97,19 @@ class EvidenceView(View):
 
 
 @router.get("/{operation_id}/evidence", response_model=list[EvidenceView])
-async def list_evidence(operation_id: str, caller: CurrentCaller, operations: OperationsService) -> list[EvidenceView]:
+async def list_evidence(
+    request: Request, operation_id: str, caller: CurrentCaller, operations: OperationsService
+) -> list[EvidenceView]:
     """List the evidence of the operation's failed attempts, oldest first: what was read before it could be gone.
 
     Empty if nothing failed; the logs of tests are there in any case. Kept as long as the operation; secrets that
     Pilothouse knows or recognises are masked.
     """
     found = await operations.list_evidence(caller, operation_id)
-    return [_view(operation_id, row) for row in found]
+    views = [_view(operation_id, row) for row in found]
+    if any(container.log for view in views for pod in view.pods for container in pod.containers):
+        note_logs(request, await operations.show(caller, operation_id))
+    return views
 
 
 def _view(operation_id: str, row: EvidenceRow) -> EvidenceView:

@@ -1,8 +1,9 @@
 """Operations: list, show, cancel, and follow their events."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any
 
 import orjson
@@ -14,6 +15,7 @@ from pilothouse.api.v1.dependencies import Check, CurrentCaller, RequestId, serv
 from pilothouse.api.v1.models import GOES_ON, PAGED, Body, Limit, Milliseconds, OptionalBlank, View
 from pilothouse.api.v1.routing import error_responses, native_router
 from pilothouse.errors import Busy, Forbidden, InvalidArgument, NotAuthenticated, NotFound
+from pilothouse.http.audit import note_logs
 from pilothouse.http.event_streams import MEDIA_TYPE, EventStreams
 from pilothouse.http.release_queries import MARKER
 from pilothouse.http.requests import caller_of, service_of
@@ -21,7 +23,7 @@ from pilothouse.http.time_markers import read_time_marker, write_time_marker
 from pilothouse.services.operations.cancel import Cancellations
 from pilothouse.services.operations.read import Operations
 from pilothouse.states import Action, OperationState
-from pilothouse.store.operation_events import EventRow
+from pilothouse.store.operation_events import HOOK_LOG, EventRow
 from pilothouse.store.operations import OperationRow
 
 _ID = re.compile(r"[0-9a-f-]{32,36}")
@@ -150,6 +152,7 @@ async def cancel_operation(
 )
 async def list_events(
     *,
+    request: Request,
     operation_id: str,
     caller: CurrentCaller,
     operations: OperationsService,
@@ -166,19 +169,25 @@ async def list_events(
     last one is `end`, or `refused` if the caller may no longer see the operation, which is checked every 10 s.
     """
     after = after if last_event_id is None else last_event_id
-    await operations.show(caller, operation_id)  # what is wrong is told before the stream begins
-    if MEDIA_TYPE not in accept:
-        return await operations.list_events(caller, operation_id, after=after)
-    return streams.open(caller, _stream(operations.follow(caller, operation_id, after=after)))
+    row = await operations.show(caller, operation_id)  # what is wrong is told before the stream begins
+    if MEDIA_TYPE in accept:
+        followed = operations.follow(caller, operation_id, after=after)
+        return streams.open(caller, _stream(followed, note_logs=partial(note_logs, request, row)))
+    found = await operations.list_events(caller, operation_id, after=after)
+    if any(event.kind == HOOK_LOG for event in found):
+        note_logs(request, row)
+    return found
 
 
-async def _stream(events: AsyncIterator[EventRow | None]) -> AsyncIterator[bytes]:
+async def _stream(events: AsyncIterator[EventRow | None], *, note_logs: Callable[[], None]) -> AsyncIterator[bytes]:
     """Encode as WHATWG HTML, section 9.2; the last message tells a client not to reconnect, or why it ends."""
     try:
         async for event in events:
             if event is None:
                 yield b": nothing new\n\n"
             else:
+                if event.kind == HOOK_LOG:
+                    note_logs()
                 encoded = EventView.model_validate(event).model_dump_json().encode()
                 yield b"id: %d\nevent: %s\ndata: %s\n\n" % (event.id, event.kind.encode(), encoded)
     except (NotAuthenticated, Forbidden, NotFound) as error:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pilothouse.errors import ArchiveGone, NotFound
 from pilothouse.services.charts.texts import read_texts
 from pilothouse.services.identity.bootstrap import Caller
-from pilothouse.services.sources.pull import ChartPulls, SourceReference
+from pilothouse.services.sources.pull import ChartPulls, SourceReference, unknown_source
 from pilothouse.settings import ChartLimits
 from pilothouse.store import archives, source_versions, verifications
 from pilothouse.store import sources as store
@@ -63,9 +63,9 @@ class SourceCharts:
         async with self._database.autocommit() as connection:
             rows = await store.list_sources(connection, project_id=caller.project_id)
             if named:
-                rows = [row for row in rows if named in (row.id, row.name)]
+                every, rows = rows, [row for row in rows if named in (row.id, row.name)]
                 if not rows:
-                    raise NotFound(f"source {named[:80]!r} does not exist in this project")
+                    raise unknown_source(named, [row.name for row in every])
             names = {row.id: row.name for row in rows}
             found = await source_versions.search(
                 connection, list(names), words=words, prereleases=prereleases, after=after, limit=limit
@@ -75,7 +75,7 @@ class SourceCharts:
     async def list_versions(self, caller: Caller, named: str, name: str, *, after: str, limit: int) -> VersionsPage:
         """Return a page of the versions of a chart, the newest first; NotFound if there is no such chart."""
         caller.require("cce:source:get")
-        row = await self._pulls.find_source(named, project_id=caller.project_id)
+        row = await self._pulls.find_source(caller, named)
         async with self._database.autocommit() as connection:
             found = await source_versions.list_versions(connection, row.id, name, after=after, limit=limit + 1)
         if not found and not after:
@@ -85,7 +85,7 @@ class SourceCharts:
     async def summarise_versions(self, caller: Caller, named: str, name: str) -> VersionsSummary:
         """Return how many versions a chart has, and which one to propose, else raise NotFound."""
         caller.require("cce:source:get")
-        row = await self._pulls.find_source(named, project_id=caller.project_id)
+        row = await self._pulls.find_source(caller, named)
         async with self._database.autocommit() as connection:
             found = await source_versions.summarise(connection, row.id, name)
         if found is None:
@@ -95,7 +95,7 @@ class SourceCharts:
     async def show_version(self, caller: Caller, reference: SourceReference) -> ChartDetails:
         """Return one version with the texts in its archive, which is pulled unless it was before."""
         caller.require("cce:source:get")
-        source = await self._pulls.find_source(reference.source, project_id=caller.project_id)
+        source = await self._pulls.find_source(caller, reference.source)
         chart = await self._pulls.choose(caller, reference)
         async with self._database.autocommit() as connection:
             version = await source_versions.find_version(connection, source.id, chart.name, chart.version)

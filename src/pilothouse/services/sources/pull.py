@@ -4,6 +4,7 @@ import re
 import uuid
 from dataclasses import dataclass, replace
 from datetime import UTC
+from difflib import get_close_matches
 from functools import partial
 from typing import BinaryIO, Final
 
@@ -42,6 +43,8 @@ from pilothouse.store.verifications import NewVerification
 log = structlog.get_logger(__name__)
 
 _SHOWN_VERSIONS: Final = 5
+_SHOWN_SOURCES: Final = 20
+_LONGEST_ECHO: Final = 80
 _TRIES: Final = 3
 #: A version, and no range: a registry is asked for its tag without asking for all tags.
 _EXACT: Final = re.compile(r"v?[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
@@ -95,13 +98,16 @@ class ChartPulls:
         self._signatures = signatures
         self._settings = settings
 
-    async def find_source(self, named: str, *, project_id: str) -> SourceRow:
-        """Return the project's source of that id or name, else raise NotFound."""
+    async def find_source(self, caller: Caller, named: str) -> SourceRow:
+        """Return the project's source of that id or name; NotFound names others to those who may list them."""
         async with self._database.autocommit() as connection:
-            row = await store.find(connection, named, project_id=project_id)
-        if row is None:
-            raise NotFound(f"source {named[:80]!r} does not exist in this project")
-        return row
+            row = await store.find(connection, named, project_id=caller.project_id)
+            if row is not None:
+                return row
+            others = []
+            if caller.may("cce:source:list"):
+                others = await store.list_sources(connection, project_id=caller.project_id)
+        raise unknown_source(named, [other.name for other in others])
 
     async def choose(self, caller: Caller, reference: SourceReference) -> ChartRow:
         """Return the chart that the reference means, pulled unless it was before.
@@ -117,7 +123,7 @@ class ChartPulls:
         return await self._choose(caller, reference)
 
     async def _choose(self, caller: Caller, reference: SourceReference) -> ChartRow:
-        row = await self.find_source(reference.source, project_id=caller.project_id)
+        row = await self.find_source(caller, reference.source)
         if not CHART_NAME.fullmatch(reference.name):
             raise NotFound(f"chart.name: {reference.name[:80]!r} is not the name of a chart")
         wanted = await self._choose_version(row, reference.name, reference.version)
@@ -216,7 +222,10 @@ class ChartPulls:
 
     async def _pushed_elsewhere(self, row: SourceRow, wanted: _Wanted, signed: Signed) -> SourceRow:
         """Return the source with the push of now, if it left what was fetched as it was; else raise _Overtaken."""
-        now = await self.find_source(row.id, project_id=row.project_id)  # before the look: a later push counts again
+        async with self._database.autocommit() as connection:  # before the look: a later push counts again
+            now = await store.find(connection, row.id, project_id=row.project_id)
+        if now is None:
+            raise _removed(row)
         async with self._sync.fetching(row) as fetch:
             if not await is_unchanged(fetch, row, wanted.as_listed(row), signed):
                 raise _Overtaken(f"the chart was just replaced in source {row.name!r}; ask again")
@@ -249,7 +258,7 @@ class ChartPulls:
         content = chart_content(chart, source=row.name)
         async with self._database.transaction() as tx:
             if not await store.hold(tx, row.id):
-                raise NotFound(f"source {row.name!r} was just removed")
+                raise _removed(row)
             if not await store.has_keys_of(tx, row):
                 raise TransactionConflict(f"the keys of source {row.name!r} were just changed; ask again")
             if await store.was_pushed_to(tx, row):
@@ -285,6 +294,19 @@ class ChartPulls:
         """Add the version of a registry whose tags were not listed yet."""
         known = await source_versions.list_order_keys(tx, row.id, wanted.name)
         await source_charts.add_versions(tx, row.id, wanted.name, {**known, **keys})
+
+
+def unknown_source(named: str, names: list[str]) -> NotFound:
+    """Return that the project has no such source, and which one may be meant."""
+    near = get_close_matches(named[:_LONGEST_ECHO], names, n=1)
+    hint = (
+        f"; did you mean {near[0]}?" if near else f"; there are: {', '.join(names[:_SHOWN_SOURCES])}" if names else ""
+    )
+    return NotFound(f"source {named[:_LONGEST_ECHO]!r} does not exist in this project{hint}")
+
+
+def _removed(row: SourceRow) -> NotFound:
+    return NotFound(f"source {row.name!r} was just removed")
 
 
 def _is_current(known: SourceVersion) -> bool:

@@ -131,7 +131,7 @@ class ChartPushes:
         """
         caller.require("cce:source:push")
         caller.require("cce:chart:download")
-        row = await self._pulls.find_source(named, project_id=caller.project_id)
+        row = await self._pulls.find_source(caller, named)
         packed = await self._read(caller, request)
         _require_registry(row)
         return await self._push(caller, row, packed, replace=request.replace, request_id=request_id)
@@ -143,7 +143,7 @@ class ChartPushes:
         signed it.
         """
         caller.require("cce:source:push")
-        row = await self._pulls.find_source(named, project_id=caller.project_id)
+        row = await self._pulls.find_source(caller, named)
         _require_registry(row)
         archive, project_id = request.archive, caller.project_id
         self._refuse_larger(archive.seek(0, io.SEEK_END), where="content")

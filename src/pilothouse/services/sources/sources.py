@@ -133,7 +133,7 @@ class Sources:
     async def show(self, caller: Caller, named: str) -> Source:
         """Return the project's source of that id or name, else raise NotFound."""
         caller.require("cce:source:get")
-        row = await self._pulls.find_source(named, project_id=caller.project_id)
+        row = await self._pulls.find_source(caller, named)
         authorities = await asyncio.to_thread(describe_authorities, row.ca)
         kind, project_id = verification_of(row), row.project_id
         now = TrustedKeys(row.trusted, row.unusable)
@@ -144,7 +144,7 @@ class Sources:
     async def sync(self, caller: Caller, named: str, *, request_id: str) -> Source:
         """Synchronise a source now and return it; raise SourceUnavailable, InvalidSource or Busy."""
         caller.require("cce:source:sync")
-        row = await self._pulls.find_source(named, project_id=caller.project_id)
+        row = await self._pulls.find_source(caller, named)
         async with self._failure_noted(caller, "cce:source:sync", row, request_id=request_id):
             await self._sync.sync(row)
         async with self._database.transaction() as tx:
@@ -158,7 +158,7 @@ class Sources:
         none of its keys has signed, are dropped. Raises InvalidRequest, Busy, and what a synchronisation raises.
         """
         caller.require(_CHANGE)
-        row = await self._pulls.find_source(named, project_id=caller.project_id)
+        row = await self._pulls.find_source(caller, named)
         changes = await self._read_changes(caller, row, change)
         if not changes:
             raise InvalidArgument("nothing to change: send credentials, ca, verification or sync_seconds")
@@ -174,7 +174,7 @@ class Sources:
                 await keep(found)
         else:
             await keep(None)
-        now = await self._pulls.find_source(row.id, project_id=caller.project_id)
+        now = await self._pulls.find_source(caller, row.id)
         await self._sync.look(now)
         return shown_source(now, keys=self._keys)
 
@@ -236,7 +236,7 @@ class Sources:
         They go on to tell where their charts came from.
         """
         caller.require("cce:source:delete")
-        row = await self._pulls.find_source(named, project_id=caller.project_id)
+        row = await self._pulls.find_source(caller, named)
         async with self._database.transaction() as tx:
             await store.hold_all(tx, row.project_id)
             await chart_origins.keep_removed(tx, row.id)
