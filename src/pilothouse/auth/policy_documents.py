@@ -58,12 +58,12 @@ def _like(pattern: str, value: str) -> bool:
 
 
 _OPERATORS: Final[Mapping[str, Callable[[str, str], bool]]] = {
-    "StringEquals": lambda wanted, value: wanted == value,
-    "StringEqualsIgnoreCase": lambda wanted, value: wanted.casefold() == value.casefold(),
+    "StringEquals": lambda pattern, value: pattern == value,
+    "StringEqualsIgnoreCase": lambda pattern, value: pattern.casefold() == value.casefold(),
     "StringLike": _like,
     "StringMatch": _like,
-    "StringStartWith": lambda wanted, value: value.startswith(wanted),
-    "StringEndWith": lambda wanted, value: value.endswith(wanted),
+    "StringStartWith": lambda pattern, value: value.startswith(pattern),
+    "StringEndWith": lambda pattern, value: value.endswith(pattern),
 }
 _PATTERNS: Final = frozenset({"StringLike", "StringMatch"})
 #: They hold if none of the values does, and where there is no value.

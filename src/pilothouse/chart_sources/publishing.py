@@ -70,7 +70,7 @@ async def publish(
     answer = await repository.send(
         "PUT", repository.url_of(f"manifests/{tag}"), headers={"content-type": MANIFEST}, body=manifest
     )
-    _refuse(answer, "the manifest of the chart", wanted=HTTPStatus.CREATED)
+    _refuse(answer, "the manifest of the chart", expected=HTTPStatus.CREATED)
     digest = f"sha256:{hashlib.sha256(manifest).hexdigest()}"
     now = await repository.find_manifest(tag)
     if now.digest != digest:
@@ -110,7 +110,7 @@ async def _send_blob(repository: Repository, layer: Layer, content: bytes) -> No
     if found.status == HTTPStatus.OK:
         return
     begun = await repository.send("POST", repository.url_of("blobs/uploads/"))
-    _refuse(begun, "an upload", wanted=HTTPStatus.ACCEPTED)
+    _refuse(begun, "an upload", expected=HTTPStatus.ACCEPTED)
     target = joined(begun.url, begun.headers.get("location") or "/")
     if authority(target) != authority(begun.url):
         raise InvalidSource(
@@ -119,13 +119,13 @@ async def _send_blob(repository: Repository, layer: Layer, content: bytes) -> No
         )
     headers = {"content-type": "application/octet-stream"}
     url = f"{target}{'&' if '?' in target else '?'}digest={layer.digest}"
-    _refuse(await repository.send("PUT", url, headers=headers, body=content), "a part of the chart", wanted=201)
+    _refuse(await repository.send("PUT", url, headers=headers, body=content), "a part of the chart", expected=201)
 
 
-def _refuse(answer: Answer, what: str, *, wanted: int) -> None:
+def _refuse(answer: Answer, what: str, *, expected: int) -> None:
     """Return for that status, else raise the error that says why the registry did not take it."""
     where, status = shown(answer.url), answer.status
-    if status == wanted:
+    if status == expected:
         return
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         raise SourceDenied(

@@ -56,7 +56,7 @@ class ReleaseTools:
         limit: Annotated[int, Field(ge=1, le=500)] = 100,
     ) -> dict[str, Any]:
         """List the releases of all clusters of the project: status, revision, chart, time of the last change."""
-        wanted = {
+        query = {
             "cluster": cluster,
             "namespace": namespace,
             "name": name,
@@ -65,7 +65,7 @@ class ReleaseTools:
             "drifted": "" if drifted is None else str(drifted).lower(),
             "limit": str(limit),
         }
-        return {"releases": await self._get("/api/v1/releases", {key: value for key, value in wanted.items() if value})}
+        return {"releases": await self._get("/api/v1/releases", {key: value for key, value in query.items() if value})}
 
     async def show_release(self, name: Name, cluster: Cluster = "", namespace: Namespace = "") -> dict[str, Any]:
         """Show a release: status, revision, chart, who changed it last, the operation under way, drift."""

@@ -27,7 +27,7 @@ def source_reference(context: typer.Context, chart: str, *, version: str = "") -
     """
     place, _, last = chart.rstrip("/").rpartition("/")
     name, separator, named = _VERSION.match(last).groups()  # type: ignore[union-attr]  # it matches every text
-    wanted = named or version
+    version_range = named or version
     if "sha256:" in named:
         raise UsageError(f"{chart}: name a version, {place}/{name}:VERSION; its digest is kept with what is chosen")
     if separator and version and named != version:
@@ -38,7 +38,7 @@ def source_reference(context: typer.Context, chart: str, *, version: str = "") -
             f"{chart}: a chart of a source is SOURCE/NAME, where the source has the address of the chart's folder; a "
             "path on this machine begins with ./"
         )
-    return {"source": source, "name": name, **({"version": wanted} if wanted else {})}
+    return {"source": source, "name": name, **({"version": version_range} if version_range else {})}
 
 
 def source_of(context: typer.Context, target: str) -> str:
@@ -50,8 +50,8 @@ def source_of(context: typer.Context, target: str) -> str:
 
 def pulled_id(context: typer.Context, chart: str, *, version: str = "") -> str:
     """Return the id of the chart, which the server pulls if it has it not."""
-    wanted = source_reference(context, chart, version=version)
-    parts = (wanted["source"], "charts", wanted["name"], wanted.get("version") or "*")
+    reference = source_reference(context, chart, version=version)
+    parts = (reference["source"], "charts", reference["name"], reference.get("version") or "*")
     path = "/".join(quote(part, safe="") for part in parts)
     return str(client_of(context).call("GET", f"/api/v1/sources/{path}")["chart_id"])
 

@@ -61,9 +61,9 @@ async def show_cluster(
     cluster, index = await clusters.show(caller, named.id), await clusters.show_index(caller, named.id)
     totals: dict[str, int] = {}
     if caller.may("cce:release:list"):
-        wanted, order = ReleaseFilter(cluster=cluster.id), ReleaseSort("name")
+        filters, order = ReleaseFilter(cluster=cluster.id), ReleaseSort("name")
         service = service_of(request, ProjectReleases)
-        totals = dict((await service.list_releases(caller, wanted, sort=order, limit=1, totals=True)).totals or {})
+        totals = dict((await service.list_releases(caller, filters, sort=order, limit=1, totals=True)).totals or {})
     answer = ""
     if "probe" in request.query_params and request.method == "GET":
         try:

@@ -117,9 +117,9 @@ class Evidence:
 async def list_operations(request: Request) -> Response:
     """List what waits and runs, or what has ended."""
     caller = caller_of(request)
-    wanted = request.query_params.get("state", "")
-    if wanted and wanted not in set(OperationState):
-        raise not_one_of("state", wanted, OperationState)
+    state = request.query_params.get("state", "")
+    if state and state not in set(OperationState):
+        raise not_one_of("state", state, OperationState)
     before, release_name = _read_marker(request.query_params.get("marker", "")), _read_name(request)
     operations, partial = service_of(request, Operations), is_partial(request)
     found = await operations.list_operations(
@@ -127,7 +127,7 @@ async def list_operations(request: Request) -> Response:
         cluster_id=None,
         namespace=None,
         release_name=release_name or None,
-        state=wanted or None,
+        state=state or None,
         before=before,
         limit=_PAGE,
     )
@@ -142,7 +142,7 @@ async def list_operations(request: Request) -> Response:
         counts={} if partial else await operations.count_states(caller, release_name=release_name or None),
         release_name=release_name,
         clusters=await cluster_names(request),
-        wanted=wanted,
+        wanted=state,
         states=list(OperationState),
         marker=request.query_params.get("marker", ""),
         after=write_time_marker(*found.next) if found.next is not None else "",

@@ -39,18 +39,18 @@ def _read_query(request: Request) -> LogQuery:
 
 async def show_pod(request: Request) -> Response:
     """Show a pod, its events and a log; what the cluster does not give is said in its place."""
-    wanted, pods = _read_query(request), service_of(request, ReleasePods)
-    shown: dict[str, Any] = {"wanted": wanted, "pod": None, "log": None, "refused": None, "unread": ""}
+    query, pods = _read_query(request), service_of(request, ReleasePods)
+    shown: dict[str, Any] = {"wanted": query, "pod": None, "log": None, "refused": None, "unread": ""}
     try:
-        shown["pod"] = await look(request, partial(pods.show, pod=wanted.pod, namespace=wanted.namespace), part="pod")
+        shown["pod"] = await look(request, partial(pods.show, pod=query.pod, namespace=query.namespace), part="pod")
     except PilothouseError as error:
         shown["refused"] = refusal(request, error)
-    follow = "follow" in request.query_params and not wanted.previous
-    if shown["pod"] is not None and wanted.previous and _never_restarted(shown["pod"], wanted.container):
+    follow = "follow" in request.query_params and not query.previous
+    if shown["pod"] is not None and query.previous and _never_restarted(shown["pod"], query.container):
         shown["unread"] = gettext("It has not restarted: there is no run before this one.")
     elif shown["pod"] is not None and caller_of(request).may(READ_LOGS):
         try:
-            shown["log"] = await look(request, partial(pods.read_log, wanted=wanted), part="logs", right=READ_LOGS)
+            shown["log"] = await look(request, partial(pods.read_log, query=query), part="logs", right=READ_LOGS)
         except PilothouseError as error:
             shown["unread"] = refusal(request, error).text
     return await show_page(
@@ -66,12 +66,12 @@ def _never_restarted(pod: PodDetail, container: str) -> bool:
 
 async def follow_log(request: Request) -> Response:
     """Send the last lines of a log as they come: each message has all of them, so that none can be missed."""
-    wanted, caller, pods = _read_query(request), caller_of(request), service_of(request, ReleasePods)
+    query, caller, pods = _read_query(request), caller_of(request), service_of(request, ReleasePods)
     place = await service_of(request, ReleaseDetails).locate(caller, place_of(request))
     caller.require(READ_LOGS)
     key = release_key(place.cluster, place.namespace, place.name)
     note_read(request, READ_LOGS, target=key, target_name=place.name, detail="logs, followed")
-    followed = LogQuery(wanted.pod, wanted.namespace, wanted.container, _FOLLOWED)
+    followed = LogQuery(query.pod, query.namespace, query.container, _FOLLOWED)
 
     async def messages() -> AsyncIterator[bytes]:
         try:

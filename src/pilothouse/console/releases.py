@@ -62,8 +62,8 @@ class ListQuery:
 
     def link(self, **changes: str) -> str:
         """Return the address of the same list with other fields, from its beginning."""
-        wanted = {**self.given, "marker": "", **changes}
-        query = urlencode({name: wanted[name] for name in _FIELDS if wanted.get(name)})
+        filters = {**self.given, "marker": "", **changes}
+        query = urlencode({name: filters[name] for name in _FIELDS if filters.get(name)})
         return f"{self.path}?{query}" if query else self.path
 
     def link_status(self, status: str) -> str:
@@ -101,11 +101,11 @@ async def list_releases(request: Request) -> Response:
     given = {name: request.query_params.get(name, "").strip() for name in _FIELDS}
     query, refused = ListQuery(f"{here(caller)}/releases", given), None
     try:
-        wanted, order = _read(query)
+        filters, order = _read(query)
         found = await service_of(request, ProjectReleases).list_releases(
-            caller, wanted, sort=order, limit=_PAGE, totals=True
+            caller, filters, sort=order, limit=_PAGE, totals=True
         )
-        digest = list_digest(wanted, order)
+        digest = list_digest(filters, order)
         after = write_marker(found.next, digest) if found.next is not None else ""
     except (InvalidRequest, NotFound) as error:
         found, after, refused = _EMPTY, "", refusal(request, error)
@@ -140,10 +140,10 @@ async def list_releases(request: Request) -> Response:
 
 async def _count_unlooked(request: Request, query: ListQuery) -> int:
     """Return how many releases have no look at their drift, as they are now; a filter by status counts for nothing."""
-    wanted, order = _read(replace(query, given={**query.given, "marker": ""}))
-    wanted = replace(wanted, drifted=None, unlooked=True)
+    filters, order = _read(replace(query, given={**query.given, "marker": ""}))
+    filters = replace(filters, drifted=None, unlooked=True)
     found = await service_of(request, ProjectReleases).list_releases(
-        caller_of(request), wanted, sort=order, limit=1, totals=True
+        caller_of(request), filters, sort=order, limit=1, totals=True
     )
     return sum((found.totals or {}).values())
 
@@ -151,7 +151,7 @@ async def _count_unlooked(request: Request, query: ListQuery) -> int:
 def _read(query: ListQuery) -> tuple[ReleaseFilter, ReleaseSort]:
     by = known("sort", query.sorted_by.removeprefix("-"), SORTS)
     order = ReleaseSort(by, descending=query.sorted_by.startswith("-"))
-    wanted = ReleaseFilter(
+    filters = ReleaseFilter(
         cluster=query["cluster"],
         namespace=query["namespace"],
         name=query["q"].lower(),  # names of releases have no capitals
@@ -164,8 +164,8 @@ def _read(query: ListQuery) -> tuple[ReleaseFilter, ReleaseSort]:
         statuses=tuple(known("status", word, ReleaseStatus) for word in split(query["status"])),
     )
     if query["marker"]:
-        order = replace(order, after=read_marker(query["marker"], order, list_digest(wanted, order)))
-    return wanted, order
+        order = replace(order, after=read_marker(query["marker"], order, list_digest(filters, order)))
+    return filters, order
 
 
 async def _clusters(request: Request) -> list[str]:

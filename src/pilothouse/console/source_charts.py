@@ -61,9 +61,9 @@ async def _releases(request: Request, chart: str) -> Sequence[ReleaseItem]:
     caller = caller_of(request)
     if not caller.may("cce:release:list"):
         return []
-    wanted, order = ReleaseFilter(chart=chart), ReleaseSort("name")
+    filters, order = ReleaseFilter(chart=chart), ReleaseSort("name")
     service = service_of(request, ProjectReleases)
-    return (await service.list_releases(caller, wanted, sort=order, limit=_MOST_RELEASES, totals=False)).releases
+    return (await service.list_releases(caller, filters, sort=order, limit=_MOST_RELEASES, totals=False)).releases
 
 
 ROUTES: Final = [

@@ -33,9 +33,9 @@ def known(parameter: str, word: str, choices: Iterable[str]) -> str:
     raise InvalidArgument(f"{parameter}: {word[:100]!r} is unknown; {hint}")
 
 
-def list_digest(wanted: ReleaseFilter, sort: ReleaseSort) -> str:
+def list_digest(filters: ReleaseFilter, sort: ReleaseSort) -> str:
     """Return what a marker is bound to: the filters and the order of its list."""
-    said = [asdict(wanted), sort.by, sort.descending]
+    said = [asdict(filters), sort.by, sort.descending]
     return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
 
 

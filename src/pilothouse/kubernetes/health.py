@@ -78,8 +78,8 @@ def _judge_workload(live: Object) -> Judged:
 
 
 def _judge_replicas(live: Object) -> Judged:
-    done, wanted = rollout(live) or (0, 0)
-    return (Health.PROGRESSING, progress(live)) if done < wanted or old_replicas(live) else _WELL
+    done, desired = rollout(live) or (0, 0)
+    return (Health.PROGRESSING, progress(live)) if done < desired or old_replicas(live) else _WELL
 
 
 def _judge_job(live: Object) -> Judged:

@@ -119,19 +119,19 @@ class TreeReader:
 
     async def read(self, objects: Sequence[ManifestObject]) -> ObjectTree:
         """Return the tree; what is gone, unreadable or over the limits says so."""
-        wanted = objects[:MOST_OBJECTS]
-        lists = list(_lists(wanted))
-        kinds = KindCache(self._client, only=frozenset(obj.kind for obj in wanted))
+        read = objects[:MOST_OBJECTS]
+        lists = list(_lists(read))
+        kinds = KindCache(self._client, only=frozenset(obj.kind for obj in read))
         roots = [_node(obj, Health.UNKNOWN, _TOO_LATE) for obj in objects]
         late = await self._all(
             [
-                *(self._find(obj, roots[number], kinds) for number, obj in enumerate(wanted)),
+                *(self._find(obj, roots[number], kinds) for number, obj in enumerate(read)),
                 *(self._list(listing) for listing in lists),
             ]
         )
         for number in late:
-            if number >= len(wanted):
-                self._note(lists[number - len(wanted)], _TOO_LATE)
+            if number >= len(read):
+                self._note(lists[number - len(read)], _TOO_LATE)
         for node in roots[MOST_OBJECTS:]:
             node.message = f"left out: more than {MOST_OBJECTS} objects"
         taken = set(self._nodes)
@@ -169,33 +169,33 @@ class TreeReader:
         if uid := _text(mapping(live.get("metadata")).get("uid")):
             self._nodes[uid] = node
 
-    async def _list(self, wanted: _List) -> None:
-        kind = WORKLOADS[wanted.kind]
+    async def _list(self, listing: _List) -> None:
+        kind = WORKLOADS[listing.kind]
         try:
             async with self._places:
-                async for item in self._client.list_kind(kind, namespace=wanted.namespace, selector=wanted.selector):
+                async for item in self._client.list_kind(kind, namespace=listing.namespace, selector=listing.selector):
                     self._listed += 1
                     if self._listed > _MOST_LISTED:
-                        self._note(wanted, f"only the first {_MOST_LISTED} objects were looked at")
+                        self._note(listing, f"only the first {_MOST_LISTED} objects were looked at")
                         return
-                    self._keep({**item, "apiVersion": kind.group_version, "kind": wanted.kind}, wanted)
+                    self._keep({**item, "apiVersion": kind.group_version, "kind": listing.kind}, listing)
         except _FAILURES as error:
-            self._note(wanted, _cause(error))
+            self._note(listing, _cause(error))
 
-    def _keep(self, live: Object, wanted: _List) -> None:
+    def _keep(self, live: Object, listing: _List) -> None:
         """Keep a node of the object, if it has an owner."""
         metadata = mapping(live.get("metadata"))
         uid, owner = _text(metadata.get("uid")), _text(owner_reference(live).get("uid"))
         if not uid or not owner:
             return
         if self._kept >= _MOST_OWNED:
-            self._note(wanted, f"more than {_MOST_OWNED} objects are left out")
+            self._note(listing, f"more than {_MOST_OWNED} objects are left out")
             return
         self._kept += 1
         node = TreeNode(
             _text(live["apiVersion"]),
-            wanted.kind,
-            wanted.namespace,
+            listing.kind,
+            listing.namespace,
             _text(metadata.get("name")),
             Health.UNKNOWN,
         )

@@ -64,16 +64,16 @@ def rollout(live: Object) -> tuple[int, int] | None:
     counted = replicas(live)
     if counted is None:
         return None
-    ready, wanted = counted
+    ready, desired = counted
     if is_behind(live):
-        return 0, wanted
+        return 0, desired
     if live.get("kind") in _UPDATED:
         ready = min(ready - old_replicas(live), _updated(live))
         if mapping(live.get("spec")).get("minReadySeconds"):
             ready = min(ready, _number(mapping(live.get("status")).get(_UPDATED[str(live["kind"])].available)))
     elif live.get("kind") == "StatefulSet":
         ready -= old_replicas(live)
-    return max(0, min(ready, wanted)), wanted
+    return max(0, min(ready, desired)), desired
 
 
 def old_replicas(live: Object) -> int:
@@ -92,9 +92,9 @@ def old_replicas(live: Object) -> int:
 
 def is_behind(live: Object) -> bool:
     """Return True if the status is of before the latest change."""
-    wanted = mapping(live.get("metadata")).get("generation")
+    desired = mapping(live.get("metadata")).get("generation")
     seen = mapping(live.get("status")).get("observedGeneration")
-    return isinstance(wanted, int) and isinstance(seen, int) and seen < wanted
+    return isinstance(desired, int) and isinstance(seen, int) and seen < desired
 
 
 def progress(live: Object) -> str:
@@ -102,15 +102,15 @@ def progress(live: Object) -> str:
     counted = rollout(live)
     if counted is None:
         return ""
-    done, wanted = counted
+    done, desired = counted
     if live.get("kind") == "Job":
-        return f"{done} of {wanted} completed"
+        return f"{done} of {desired} completed"
     if is_behind(live):
         return BEHIND
     if old := old_replicas(live):
-        return f"{done} of {wanted} new ready, {old} old left"
+        return f"{done} of {desired} new ready, {old} old left"
     ready = (replicas(live) or counted)[0]
-    return f"{done} of {wanted} ready" if ready <= wanted else f"{ready} ready, {wanted} wanted"
+    return f"{done} of {desired} ready" if ready <= desired else f"{ready} ready, {desired} wanted"
 
 
 def _updated(live: Object) -> int:

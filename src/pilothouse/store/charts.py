@@ -53,13 +53,13 @@ class ChartRow:
         values: dict[str, Any] = orjson.loads(self.values_json)
         return values
 
-    def check_digest(self, wanted: str) -> None:
+    def check_digest(self, digest: str) -> None:
         """Raise ChartReplaced if another archive is wanted than the one that it has; empty: any."""
-        if wanted and wanted != self.digest:
+        if digest and digest != self.digest:
             way = "look at what its source has now," if self.source_id is not None else "upload yours again,"
             raise ChartReplaced(
                 f"chart.digest: chart {self.name!r} {self.version} ({self.id}) now has the archive {self.digest}, not "
-                f"{wanted}; nothing was done: {way} or send the digest of that one"
+                f"{digest}; nothing was done: {way} or send the digest of that one"
             )
 
     def check_values(self) -> None:
@@ -147,13 +147,13 @@ async def list_versions(
 
     ``pulled``: those too that were pulled from a source.
     """
-    wanted = {charts.c.name: name, charts.c.version: version, charts.c.digest: digest}
+    params = {charts.c.name: name, charts.c.version: version, charts.c.digest: digest}
     query = (
         select(*(charts.c[field.name] for field in fields(ChartVersion)))
         .where(
             charts.c.project_id == project_id,
             *(() if pulled else (_UPLOADED,)),
-            *(column == value for column, value in wanted.items() if value),
+            *(column == value for column, value in params.items() if value),
         )
         .order_by(charts.c.created_at.desc(), charts.c.id)
         .limit(limit)

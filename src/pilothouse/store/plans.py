@@ -122,15 +122,15 @@ async def find(tx: Transaction, plan_id: str, *, project_id: str, whole: bool) -
 
     ``whole``: with the part that only people look at, which is the larger one.
     """
-    wanted = {"wanted_id": plan_id, "of_project": project_id}
-    row = (await tx.execute(_FIND_WHOLE if whole else _FIND, wanted)).mappings().one_or_none()
+    params = {"wanted_id": plan_id, "of_project": project_id}
+    row = (await tx.execute(_FIND_WHOLE if whole else _FIND, params)).mappings().one_or_none()
     return PlanRow(**{"comparison_sealed": None, **row}) if row is not None else None
 
 
 async def find_action(tx: Transaction, plan_id: str, *, project_id: str) -> PlannedAction | None:
     """Return what applying the plan does; None if the project has none of that id."""
-    wanted = {"wanted_id": plan_id, "of_project": project_id}
-    row = (await tx.execute(_FIND_ACTION, wanted)).one_or_none()
+    params = {"wanted_id": plan_id, "of_project": project_id}
+    row = (await tx.execute(_FIND_ACTION, params)).one_or_none()
     return PlannedAction(*row) if row is not None else None
 
 

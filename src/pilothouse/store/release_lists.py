@@ -173,7 +173,7 @@ async def list_releases(
 
 async def list_rows(
     tx: Transaction,
-    wanted: Iterable[str],
+    columns: Iterable[str],
     *,
     project_id: str,
     filters: ReleaseFilter,
@@ -185,7 +185,7 @@ async def list_rows(
 
     To make objects of a thousand rows takes longer than to find them.
     """
-    names = tuple(wanted)
+    names = tuple(columns)
     of_source = tuple(name for name in names if name in _UNKNOWN)
     read = [name for name in names if name not in _UNKNOWN] + (["chart_id"] if of_source else [])
     params = _parameters(project_id, filters) | {f"after_{number}": value for number, value in enumerate(sort.after)}

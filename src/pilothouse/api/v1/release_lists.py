@@ -107,7 +107,7 @@ async def list_releases(
     *,
     caller: CurrentCaller,
     releases: Annotated[ProjectReleases, service(ProjectReleases)],
-    wanted: Annotated[ReleaseFilter, Depends(_filter)],
+    filters: Annotated[ReleaseFilter, Depends(_filter)],
     sort: Annotated[
         str, Query(description=f"{', '.join(f'`{word}`' for word in SORTS)}; with `-` before it in reverse")
     ] = "cluster",
@@ -128,11 +128,11 @@ async def list_releases(
     by = known("sort", sort.removeprefix("-") or "cluster", SORTS)
     order = ReleaseSort(by, descending=sort.startswith("-"))
     shown = [known("fields", word, ReleaseSummary.model_fields) for word in words(fields)]
-    digest = list_digest(wanted, order)
+    digest = list_digest(filters, order)
     if marker:
         order = replace(order, after=read_marker(marker, order, digest))
     names = [name for name in ReleaseSummary.model_fields if not shown or name in shown or name in _ALWAYS]
-    page = await releases.list_rows(caller, wanted, names, sort=order, limit=limit, totals=totals)
+    page = await releases.list_rows(caller, filters, names, sort=order, limit=limit, totals=totals)
     headers = {}
     if page.next is not None:
         headers[MARKER] = write_marker(page.next, digest)

@@ -256,8 +256,8 @@ async def show_release_logs(
     release's values, data of its Secrets and what looks like a secret are masked; a secret that a program writes in
     another form is not recognised. 404 if the pod is none of the release, or the container has no such log now.
     """
-    wanted = LogQuery(pod, pod_namespace, container, tail, previous)
-    found = await reading.look(partial(pods.read_log, wanted=wanted), part="logs", right=READ_LOGS)
+    query = LogQuery(pod, pod_namespace, container, tail, previous)
+    found = await reading.look(partial(pods.read_log, query=query), part="logs", right=READ_LOGS)
     if _is_in(_TEXT, accept):
         return Response("".join(f"{line}\n" for line in found.lines), media_type=_TEXT)
     return await _as_json(LogView, found)

@@ -54,7 +54,7 @@ def list_all(  # noqa: PLR0917 (typer reads parameters as arguments and options)
     Writes to releases are told by what they did: upgrade, rollback, test. -o json has the id of the operation, too.
     """
     before = connection_options_of(context)  # the command's name
-    wanted = {
+    filters = {
         "since": since,
         "until": until,
         "user": user,
@@ -68,7 +68,7 @@ def list_all(  # noqa: PLR0917 (typer reads parameters as arguments and options)
         "marker": marker,
         "limit": limit,
     }
-    query = urlencode({name: value for name, value in wanted.items() if value})
+    query = urlencode({name: value for name, value in filters.items() if value})
     answer = client_of(context).get(f"/api/v1/audit?{query}")
     rows = orjson.loads(answer.content)
     if output is Output.TABLE:

@@ -184,10 +184,10 @@ def _pages(client: Any, query: dict[str, str]) -> Iterator[dict[str, Any]]:
 def _matching(rows: Iterator[dict[str, Any]], pattern: str, *, releases_only: bool) -> Iterator[dict[str, Any]]:
     """Return those whose name matches; ``releases_only``: without what a failed installation alone has left."""
     try:
-        wanted = re.compile(pattern)
+        expression = re.compile(pattern)
     except re.error as error:
         raise UsageError(f"--filter: {pattern!r} is not a regular expression: {error}") from error
-    return (row for row in rows if wanted.search(row["name"]) and not (releases_only and is_entry_only(row)))
+    return (row for row in rows if expression.search(row["name"]) and not (releases_only and is_entry_only(row)))
 
 
 def _print(rows: list[dict[str, Any]], output: Output, *, short: bool, headers: bool, clusters: bool) -> None:

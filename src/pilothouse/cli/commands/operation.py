@@ -56,9 +56,9 @@ def list_all(
     cluster = cluster_to_list(context, all_clusters=all_clusters)
     cluster_id = clusters.id_of(context, cluster) if cluster else ""
     namespace = namespace or connection_options_of(context).get("in_namespace", "")  # before the command's name
-    wanted = {"cluster_id": cluster_id, "namespace": namespace, "release": release, "state": state}
-    wanted |= {"limit": limit, "marker": marker}
-    query = urlencode({name: value for name, value in wanted.items() if value})
+    filters = {"cluster_id": cluster_id, "namespace": namespace, "release": release, "state": state}
+    filters |= {"limit": limit, "marker": marker}
+    query = urlencode({name: value for name, value in filters.items() if value})
     answer = client_of(context).get(f"/api/v1/operations?{query}")
     rows = orjson.loads(answer.content)
     if output is Output.TABLE:
@@ -164,8 +164,8 @@ def _id_of(context: typer.Context, operation: str, *, at_work: bool = False) -> 
     if _ID.fullmatch(operation):
         return operation
     cluster, namespace = cluster_of(context), session_of(context).namespace
-    wanted = {"cluster_id": clusters.id_of(context, cluster), "namespace": namespace, "release": operation, "limit": 1}
-    newest = client_of(context).call("GET", f"/api/v1/operations?{urlencode(wanted)}")
+    filters = {"cluster_id": clusters.id_of(context, cluster), "namespace": namespace, "release": operation, "limit": 1}
+    newest = client_of(context).call("GET", f"/api/v1/operations?{urlencode(filters)}")
     if at_work and not any(row["state"] in LIVING_STATES for row in newest):
         _refuse_locked_elsewhere(context, operation)
     for found in newest:

@@ -205,10 +205,10 @@ class Charts:
         ``pulled``: those too that were pulled from a source.
         """
         caller.require("cce:chart:list")
-        wanted = {"name": name, "version": version, "digest": digest}
+        params = {"name": name, "version": version, "digest": digest}
         async with self._database.autocommit() as connection:
             return await store.list_versions(
-                connection, project_id=caller.project_id, **wanted, limit=limit, pulled=pulled
+                connection, project_id=caller.project_id, **params, limit=limit, pulled=pulled
             )
 
     async def list_signers(self, caller: Caller, digests: Sequence[str]) -> dict[str, str]:

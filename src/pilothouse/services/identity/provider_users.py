@@ -139,9 +139,9 @@ class ProviderUsers:
 
     async def _add(self, identity: Identity, domain_id: str, source: str, request_id: str) -> None:
         """Add the user under the first name that is free; raise Forbidden if none is."""
-        provider, subject, wanted = identity.provider, identity.subject, identity.name
+        provider, subject, stated = identity.provider, identity.subject, identity.name
         unique = user_name(None, subject=subject, provider=provider.name)
-        for name in (wanted, f"{wanted}@{provider.name}", unique):
+        for name in (stated, f"{stated}@{provider.name}", unique):
             user_id = uuid.uuid4().hex
             async with self._database.transaction() as tx:
                 added = await store.add_user(
@@ -165,7 +165,7 @@ class ProviderUsers:
                 if found is not None:  # another request of the same user was faster
                     return
         raise Forbidden(
-            f"other users of this account are called {wanted!r}, '{wanted}@{provider.name}' and {unique!r} already; an "
+            f"other users of this account are called {stated!r}, '{stated}@{provider.name}' and {unique!r} already; an "
             "administrator can delete one of them, or the provider can give another name"
         )
 

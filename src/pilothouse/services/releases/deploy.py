@@ -217,7 +217,7 @@ class Deployments:
             found = await self._clusters.client(cluster).list_release_labels(namespace=place.namespace, name=place.name)
         newest = max(found, key=lambda labels: labels.revision, default=None)
         now = newest.revision if newest is not None else None
-        refuse_other_base(place.name, now, wanted=request.base_revision)
+        refuse_other_base(place.name, now, expected=request.base_revision)
         if request.base_revision is not None and newest is not None and newest.status == ReleaseStatus.UNINSTALLED:
             raise ReleaseMoved(
                 f"base_revision: release {place.name!r} was uninstalled; nothing was done: send the request without "

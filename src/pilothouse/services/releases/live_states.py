@@ -127,10 +127,10 @@ class LiveStates(Generic[Judgement]):
         What was not read in time, or is over the limit, has a problem. Raises CallerGone, and what the judge raises.
         """
         kinds = kinds or KindCache(self._client, only=frozenset(obj.kind for obj, _ in parts))
-        wanted = parts[:MOST_OBJECTS]
-        for group, names in _many(wanted).items() if self._may_list else ():
+        read = parts[:MOST_OBJECTS]
+        for group, names in _many(read).items() if self._may_list else ():
             self._lists[group] = asyncio.create_task(self._list(group, names, kinds))
-        tasks = [asyncio.create_task(self._look(obj, document, kinds)) for obj, document in wanted]
+        tasks = [asyncio.create_task(self._look(obj, document, kinds)) for obj, document in read]
         try:
             if tasks:
                 await asyncio.wait(tasks, timeout=self._seconds, return_when=asyncio.FIRST_EXCEPTION)
@@ -144,7 +144,7 @@ class LiveStates(Generic[Judgement]):
                 raise error
         return [
             self._judge(LiveState(obj, document, None, None, _TOO_LATE)) if task.cancelled() else task.result()
-            for (obj, document), task in zip(wanted, tasks, strict=True)
+            for (obj, document), task in zip(read, tasks, strict=True)
         ] + [
             self._judge(LiveState(obj, document, None, None, f"left out: more than {MOST_OBJECTS} objects"))
             for obj, document in parts[MOST_OBJECTS:]

@@ -32,13 +32,13 @@ class Seen:
             raise InvalidRequest("it was installed anew since it was shown; look at it again")
 
 
-def refuse_other_base(name: str, found: int | None, *, wanted: int | None) -> None:
+def refuse_other_base(name: str, found: int | None, *, expected: int | None) -> None:
     """Return if the newest revision is the one that is wanted, or none is, else raise ReleaseMoved."""
-    if wanted is None or found == wanted:
+    if expected is None or found == expected:
         return
     now = f"it is at revision {found} by now" if found is not None else "it is gone by now"
     raise ReleaseMoved(
-        f"base_revision: release {name!r} moved: {now}, and this request is for revision {wanted}; nothing was "
+        f"base_revision: release {name!r} moved: {now}, and this request is for revision {expected}; nothing was "
         "done, look at the release and send it again"
     )
 

@@ -173,52 +173,52 @@ class ReleasePods:
 
         return await in_masking_thread(tell)
 
-    async def read_log(self, caller: Caller, place: ReleaseRef, wanted: LogQuery) -> ContainerLog:
+    async def read_log(self, caller: Caller, place: ReleaseRef, query: LogQuery) -> ContainerLog:
         """Return the last lines of a container's log, in 10 s at most.
 
         Raises NotFound if the pod is none of the release, or the container has no such log.
         """
         caller.require(READ_LOGS)
-        _check(wanted)
-        looked = await self._look(caller, place, wanted)
-        container, tail = looked.container(wanted.container), _Tail(wanted.tail, _ROOM)
+        _check(query)
+        looked = await self._look(caller, place, query)
+        container, tail = looked.container(query.container), _Tail(query.tail, _ROOM)
         async with self._connected(looked) as pods:
             log = pods.read_log(
                 namespace=looked.namespace,
                 pod=looked.name,
                 container=container,
-                most_lines=wanted.tail,
-                previous=wanted.previous,
+                most_lines=query.tail,
+                previous=query.previous,
                 seconds=_SECONDS,
             )
             async with aclosing(log):
                 async for some in log:
                     tail.add(some)
-                    if len(tail.lines) + tail.dropped > wanted.tail:
+                    if len(tail.lines) + tail.dropped > query.tail:
                         break  # it sends more than it was asked for
-        return await in_masking_thread(_container_log, looked, container, wanted, tail, _ROOM)
+        return await in_masking_thread(_container_log, looked, container, query, tail, _ROOM)
 
     async def follow_log(
-        self, caller: Caller, place: ReleaseRef, wanted: LogQuery
+        self, caller: Caller, place: ReleaseRef, query: LogQuery
     ) -> AsyncIterator[ContainerLog | None]:
         """Yield the last lines again whenever there are more, until the log or a quarter of an hour ends.
 
         None means that there are no more yet. The caller's rights are checked again every few seconds.
         """
         caller.require(READ_LOGS)
-        _check(wanted)
-        looked, rights = await self._look(caller, place, wanted), [READ_LOGS]
+        _check(query)
+        looked, rights = await self._look(caller, place, query), [READ_LOGS]
         if caller.may(READ_VALUES):
             rights.append(READ_VALUES)  # what was looked up hides none of them
-        container, tail = looked.container(wanted.container), _Tail(wanted.tail, _FOLLOWED_ROOM)
+        container, tail = looked.container(query.container), _Tail(query.tail, _FOLLOWED_ROOM)
         news = asyncio.Event()
-        reading = asyncio.create_task(self._read_on(looked, container, wanted, tail, news))
+        reading = asyncio.create_task(self._read_on(looked, container, query, tail, news))
         try:
             while True:
                 news.clear()
                 ended = reading.done()
                 caller = await self._ask_again(caller, rights)
-                yield await in_masking_thread(_container_log, looked, container, wanted, tail, _FOLLOWED_ROOM)
+                yield await in_masking_thread(_container_log, looked, container, query, tail, _FOLLOWED_ROOM)
                 if ended:
                     await reading
                     return
@@ -238,7 +238,7 @@ class ReleasePods:
         return caller
 
     async def _read_on(
-        self, looked: _Looked, container: str, wanted: LogQuery, tail: _Tail, news: asyncio.Event
+        self, looked: _Looked, container: str, query: LogQuery, tail: _Tail, news: asyncio.Event
     ) -> None:
         try:
             async with self._connected(looked) as pods, asyncio.timeout(_FOLLOWED_SECONDS):
@@ -246,7 +246,7 @@ class ReleasePods:
                     namespace=looked.namespace,
                     pod=looked.name,
                     container=container,
-                    most_lines=wanted.tail,
+                    most_lines=query.tail,
                     follow=True,
                     seconds=_FOLLOWED_SECONDS,
                 )
@@ -273,7 +273,7 @@ class ReleasePods:
         finally:
             await pods.close()
 
-    async def _look(self, caller: Caller, place: ReleaseRef, wanted: LogQuery) -> _Looked:
+    async def _look(self, caller: Caller, place: ReleaseRef, query: LogQuery) -> _Looked:
         """Return the pod if it is one of the release's, else raise NotFound."""
         stored = await self._details.read_stored(place, None)
         cluster = await self._clusters.reach(place.cluster, project_id=None)
@@ -284,23 +284,23 @@ class ReleasePods:
                     stored for stored, _ in await read_unsuperseded(client, place.namespace, place.name)
                 ] or revisions
             parts = [await asyncio.to_thread(named_objects, revision) for revision in revisions]
-            namespace = checked_name(wanted.namespace or stored.target_namespace)
+            namespace = checked_name(query.namespace or stored.target_namespace)
             own = OwnObjects(stored, parts)
             async with client.within_limit():
-                pod = await find_pod(client, own, namespace=namespace, name=checked_name(wanted.pod))
+                pod = await find_pod(client, own, namespace=namespace, name=checked_name(query.pod))
         if pod is None:
             raise NotFound(
-                f"pod {wanted.pod!r} in namespace {namespace!r} is none of release {place.name!r}, or is gone"
+                f"pod {query.pod!r} in namespace {namespace!r} is none of release {place.name!r}, or is gone"
             )
         documents = [document for made, hooks in parts for _, document in (*made, *hooks)]
         hides = not caller.may(READ_VALUES)
         masks = await in_masking_thread(_masks, cluster, revisions, documents, hides=hides)
-        return _Looked(cluster, pod, namespace, wanted.pod, masks)
+        return _Looked(cluster, pod, namespace, query.pod, masks)
 
 
-def _check(wanted: LogQuery) -> None:
-    if not 1 <= wanted.tail <= MOST_LINES:
-        raise InvalidArgument(f"tail: {wanted.tail} is not a number of lines from 1 to {MOST_LINES}")
+def _check(query: LogQuery) -> None:
+    if not 1 <= query.tail <= MOST_LINES:
+        raise InvalidArgument(f"tail: {query.tail} is not a number of lines from 1 to {MOST_LINES}")
 
 
 async def _happened(news: asyncio.Event) -> bool:
@@ -333,9 +333,9 @@ def _masks(
     return [*made, masks_of_stored(*revisions)] if hides else made
 
 
-def _container_log(looked: _Looked, container: str, wanted: LogQuery, tail: _Tail, room: int) -> ContainerLog:
+def _container_log(looked: _Looked, container: str, query: LogQuery, tail: _Tail, room: int) -> ContainerLog:
     lines = shown_lines(tail.lines, looked.masks, longest=_LONGEST_LINE, room=room)
-    return ContainerLog(looked.namespace, looked.name, container, wanted.previous, lines, tail.cut)
+    return ContainerLog(looked.namespace, looked.name, container, query.previous, lines, tail.cut)
 
 
 def _names(pod: Object) -> Iterator[str]:

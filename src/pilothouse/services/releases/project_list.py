@@ -41,7 +41,7 @@ class ProjectReleases:
         self._settings = settings
 
     async def list_releases(
-        self, caller: Caller, wanted: ReleaseFilter, *, sort: ReleaseSort, limit: int, totals: bool
+        self, caller: Caller, filters: ReleaseFilter, *, sort: ReleaseSort, limit: int, totals: bool
     ) -> ProjectPage[ReleaseItem]:
         """Return a page of the matching releases; NotFound for a cluster that the project does not have.
 
@@ -49,7 +49,7 @@ class ProjectReleases:
         sources are not told of them.
         """
         caller.require_somewhere("cce:release:list")
-        page = await self.list_rows(caller, wanted, RELEASE_FIELDS, sort=sort, limit=limit, totals=totals)
+        page = await self.list_rows(caller, filters, RELEASE_FIELDS, sort=sort, limit=limit, totals=totals)
         items = [ReleaseItem(*row[: len(RELEASE_FIELDS)]) for row in page.releases]
         elsewhere = await self._elsewhere(caller, items)
         return ProjectPage(items, page.next, page.totals, page.incomplete, elsewhere)

@@ -105,12 +105,12 @@ class ReleaseTests:
         return newest
 
 
-def _request(newest: StoredRelease, wanted: Filters, *, timeout_seconds: int | None) -> OperationRequest:
+def _request(newest: StoredRelease, filters: Filters, *, timeout_seconds: int | None) -> OperationRequest:
     order = RunTestsCommand(
         merged_values=newest.values,
         first_deployed=newest.first_deployed,
-        include=wanted.include,
-        exclude=wanted.exclude,
+        include=filters.include,
+        exclude=filters.exclude,
         hidden_values=hidden_values(newest.config),
     )
     return OperationRequest(
@@ -137,10 +137,10 @@ def read_filters(filters: Sequence[str]) -> Filters:
     return Filters(include=tuple(chosen[False]), exclude=tuple(chosen[True]))
 
 
-def check_names(stored: StoredRelease, wanted: Filters) -> None:
+def check_names(stored: StoredRelease, filters: Filters) -> None:
     """Raise InvalidRequest for a test that the revision lacks: Helm would run none, and call it a success."""
     tests = {hook.name for hook in decode_hooks(stored.hooks_json) if hook.is_test}
-    for name in (*wanted.include, *wanted.exclude):
+    for name in (*filters.include, *filters.exclude):
         if name not in tests:
             raise InvalidRequest(
                 f"filters: revision {stored.revision} of release {stored.name!r} has no test {name[:80]!r}; "

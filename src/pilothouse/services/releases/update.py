@@ -114,7 +114,7 @@ class Updates:
                 target = await self._find_target(cluster, namespace, name)
             if request.seen is not None:
                 request.seen.refuse_moved(target.newest.revision, target.newest.first_deployed)
-            refuse_other_base(name, target.newest.revision, wanted=request.base_revision)
+            refuse_other_base(name, target.newest.revision, expected=request.base_revision)
             return target, await self._plan(target, chart, request)
 
     async def _plan(self, target: UpdateTarget, chart: charts.ChartRow | None, request: UpdateRelease) -> UpdatePlan:

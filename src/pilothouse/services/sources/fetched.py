@@ -56,36 +56,36 @@ class Signed:
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-async def fetch_chart(fetch: Fetch, row: SourceRow, wanted: Version, file: BinaryIO) -> Signed:
+async def fetch_chart(fetch: Fetch, row: SourceRow, version: Version, file: BinaryIO) -> Signed:
     """Write the chart into the file, and return what signs it."""
-    place = _place_in_registry(fetch, row, wanted)
+    place = _place_in_registry(fetch, row, version)
     if place is None:
-        url = archive_url(row.url, wanted.url)
-        await fetch_archive(fetch, url, digest=wanted.digest, into=file)
+        url = archive_url(row.url, version.url)
+        await fetch_archive(fetch, url, digest=version.digest, into=file)
         return await _signed_beside(fetch, row, url)
     repository, tag = place
     manifest = await repository.find_manifest(tag)
-    if wanted.digest and bare(wanted.digest) not in (bare(manifest.chart.digest), bare(manifest.digest)):
+    if version.digest and bare(version.digest) not in (bare(manifest.chart.digest), bare(manifest.digest)):
         raise InvalidSource(
             f"the registry does not have the chart that the index names: its digest is {manifest.chart.digest}, that "
-            f"of its manifest {manifest.digest}, and not {wanted.digest[:80]}"
+            f"of its manifest {manifest.digest}, and not {version.digest[:80]}"
         )
     await repository.fetch_layer(manifest.chart, into=file)
     return await _signed_in_registry(repository, row, manifest)
 
 
-async def fetch_signed(fetch: Fetch, row: SourceRow, wanted: Version) -> Signed:
+async def fetch_signed(fetch: Fetch, row: SourceRow, version: Version) -> Signed:
     """Return what signs the chart by now, without fetching it."""
-    place = _place_in_registry(fetch, row, wanted)
+    place = _place_in_registry(fetch, row, version)
     if place is None:
-        return await _signed_beside(fetch, row, archive_url(row.url, wanted.url))
+        return await _signed_beside(fetch, row, archive_url(row.url, version.url))
     repository, tag = place
     return await _signed_in_registry(repository, row, await repository.find_manifest(tag))
 
 
-async def is_unchanged(fetch: Fetch, row: SourceRow, wanted: Version, signed: Signed) -> bool:
+async def is_unchanged(fetch: Fetch, row: SourceRow, version: Version, signed: Signed) -> bool:
     """Return True if the registry tells that the tag still leads to the manifest that was fetched."""
-    place = _place_in_registry(fetch, row, wanted)
+    place = _place_in_registry(fetch, row, version)
     if place is None or not signed.manifest:
         return False
     repository, tag = place
@@ -143,17 +143,17 @@ def bare(digest: str) -> str:
     return digest.removeprefix("sha256:").lower()
 
 
-def _place_in_registry(fetch: Fetch, row: SourceRow, wanted: Version) -> tuple[Repository, str] | None:
+def _place_in_registry(fetch: Fetch, row: SourceRow, version: Version) -> tuple[Repository, str] | None:
     """Return repository and tag of the version; None if it lies in no registry."""
     if row.kind == "oci":
-        return Repository(fetch, fetch.origin.url, wanted.name), tag_of(wanted.version)
-    url = archive_url(row.url, wanted.url)
+        return Repository(fetch, fetch.origin.url, version.name), tag_of(version.version)
+    url = archive_url(row.url, version.url)
     if not url.startswith(_OCI):
         return None
     # An index may list what lies in a registry; a reference without a tag is that of the version.
     base, _, rest = registry_url(url).rpartition("/")
     name, _, tag = rest.partition(":")
-    return Repository(fetch, base, name), tag_of(tag or wanted.version)
+    return Repository(fetch, base, name), tag_of(tag or version.version)
 
 
 async def _signed_beside(fetch: Fetch, row: SourceRow, url: str) -> Signed:

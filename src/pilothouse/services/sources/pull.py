@@ -60,7 +60,7 @@ class SourceReference:
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class _ChosenVersion:
     """The version that was chosen; ``known`` is what the source's list says of it, ``asked`` what was asked for."""
 
     name: str
@@ -126,8 +126,8 @@ class ChartPulls:
         row = await self.find_source(caller, reference.source)
         if not CHART_NAME.fullmatch(reference.name):
             raise NotFound(f"chart.name: {reference.name[:80]!r} is not the name of a chart")
-        wanted = await self._choose_version(row, reference.name, reference.version)
-        known = wanted.known
+        chosen = await self._choose_version(row, reference.name, reference.version)
+        known = chosen.known
         if known is not None and known.chart_id is not None and _is_current(known):
             async with self._database.autocommit() as connection:
                 found = await charts.find_chart(connection, known.chart_id, project_id=caller.project_id)
@@ -135,43 +135,45 @@ class ChartPulls:
                 counts = found is not None and await source_charts.is_signed(connection, row, digest=found.digest)
             if found is not None and counts:
                 return found
-        pulled = await self._pull(row, wanted)
+        pulled = await self._pull(row, chosen)
         await self._sync.look(row, name=pulled.name)  # a release of it will be told at once what is newer
         return pulled
 
-    async def _choose_version(self, row: SourceRow, name: str, wanted: str) -> _Wanted:
+    async def _choose_version(self, row: SourceRow, name: str, version_range: str) -> _ChosenVersion:
         async with self._database.autocommit() as connection:
-            exact = await source_versions.find_version(connection, row.id, name, wanted) if wanted else None
+            exact = (
+                await source_versions.find_version(connection, row.id, name, version_range) if version_range else None
+            )
         if exact is not None:
-            return _Wanted(name, wanted, exact, wanted)
+            return _ChosenVersion(name, version_range, exact, version_range)
         if row.kind == "oci":
-            if _EXACT.fullmatch(wanted):
-                return _Wanted(name, wanted, None, wanted)
+            if _EXACT.fullmatch(version_range):
+                return _ChosenVersion(name, version_range, None, version_range)
             await self.refresh_tags(row, name)
         async with self._database.autocommit() as connection:
             usable = list(await source_versions.list_order_keys(connection, row.id, name))
         if not usable:
             raise NotFound(f"chart.name: source {row.name!r} has no chart {name!r}; {_synchronised(row)}")
-        _, chosen = await self._sync.order(usable, wanted, project_id=row.project_id)
+        _, chosen = await self._sync.order(usable, version_range, project_id=row.project_id)
         if not chosen:
-            raise _no_version(row, name, wanted, usable)
+            raise _no_version(row, name, version_range, usable)
         async with self._database.autocommit() as connection:
             known = await source_versions.find_version(connection, row.id, name, chosen)
-        return _Wanted(name, chosen, known, wanted)
+        return _ChosenVersion(name, chosen, known, version_range)
 
-    async def _fetch(self, row: SourceRow, wanted: _Wanted, file: BinaryIO) -> Signed:
+    async def _fetch(self, row: SourceRow, chosen: _ChosenVersion, file: BinaryIO) -> Signed:
         """Write the chart into the file; raise NotFound with the versions that there are if it is not among them."""
         try:
             async with self._sync.fetching(row) as fetch:
-                return await fetch_chart(fetch, row, wanted.as_listed(row), file)
+                return await fetch_chart(fetch, row, chosen.as_listed(row), file)
         except NotFound as error:
             if row.kind != "oci":
                 raise
-            await self.refresh_tags(row, wanted.name)
+            await self.refresh_tags(row, chosen.name)
             async with self._database.autocommit() as connection:
-                listed = await source_versions.list_order_keys(connection, row.id, wanted.name)
-            usable = [version for version in listed if version != wanted.version]
-            raise (_no_version(row, wanted.name, wanted.version, usable) if usable else error) from error
+                listed = await source_versions.list_order_keys(connection, row.id, chosen.name)
+            usable = [version for version in listed if version != chosen.version]
+            raise (_no_version(row, chosen.name, chosen.version, usable) if usable else error) from error
 
     async def refresh_tags(self, row: SourceRow, name: str) -> None:
         """List the tags of a chart; if the registry cannot be asked, what is known of it has to do."""
@@ -189,65 +191,65 @@ class ChartPulls:
                 await self._sync.keep_charts(tx, row.id, {name: keys or {}})
                 await chart_origins.renew(tx, row.id, name=name)
 
-    async def _pull(self, row: SourceRow, wanted: _Wanted) -> ChartRow:
+    async def _pull(self, row: SourceRow, chosen: _ChosenVersion) -> ChartRow:
         with spool() as file:
-            signed = await self._fetch(row, wanted, file)
+            signed = await self._fetch(row, chosen, file)
             file.seek(0)
             chart = await self._checks.check(file, lint=False, project_id=row.project_id)
-            if chart.name != wanted.name or chart.version.removeprefix("v") != wanted.version.removeprefix("v"):
+            if chart.name != chosen.name or chart.version.removeprefix("v") != chosen.version.removeprefix("v"):
                 raise InvalidSource(
-                    f"source {row.name!r} gives chart {chart.name} {chart.version} for {wanted.name} {wanted.version}; "
+                    f"source {row.name!r} gives chart {chart.name} {chart.version} for {chosen.name} {chosen.version}; "
                     "an archive must hold the name and version under which it is listed"
                 )
             try:
                 verified = await judge(self._signatures, row, chart, signed, archive=file)
             except NotVerified as error:
-                await self._note_refused(row, wanted, str(error), signed.evidence)
-                raise NotVerified(f"{error}{_as_chosen(wanted)}") from error
-            keys = await self._order_of(row, wanted)
+                await self._note_refused(row, chosen, str(error), signed.evidence)
+                raise NotVerified(f"{error}{_as_chosen(chosen)}") from error
+            keys = await self._order_of(row, chosen)
             keep = partial(self._keep, keys=keys, manifest=signed.manifest, verified=verified)
             try:
-                kept = await keep(row, wanted, chart, file)
+                kept = await keep(row, chosen, chart, file)
             except _Overtaken:
-                row = await self._pushed_elsewhere(row, wanted, signed)
-                kept = await keep(row, wanted, chart, file)
+                row = await self._pushed_elsewhere(row, chosen, signed)
+                kept = await keep(row, chosen, chart, file)
         log.info("chart_pulled", source=row.id, chart=kept.name, version=kept.version, digest=kept.digest)
         return kept
 
-    async def _order_of(self, row: SourceRow, wanted: _Wanted) -> dict[str, str]:
+    async def _order_of(self, row: SourceRow, chosen: _ChosenVersion) -> dict[str, str]:
         """Return the order key of a version that is not listed yet; nothing for others."""
-        if wanted.known is not None:
+        if chosen.known is not None:
             return {}
-        return (await self._sync.order([wanted.version], wanted.version, project_id=row.project_id))[0]
+        return (await self._sync.order([chosen.version], chosen.version, project_id=row.project_id))[0]
 
-    async def _pushed_elsewhere(self, row: SourceRow, wanted: _Wanted, signed: Signed) -> SourceRow:
+    async def _pushed_elsewhere(self, row: SourceRow, chosen: _ChosenVersion, signed: Signed) -> SourceRow:
         """Return the source with the push of now, if it left what was fetched as it was; else raise _Overtaken."""
         async with self._database.autocommit() as connection:  # before the look: a later push counts again
             now = await store.find(connection, row.id, project_id=row.project_id)
         if now is None:
             raise _removed(row)
         async with self._sync.fetching(row) as fetch:
-            if not await is_unchanged(fetch, row, wanted.as_listed(row), signed):
+            if not await is_unchanged(fetch, row, chosen.as_listed(row), signed):
                 raise _Overtaken(f"the chart was just replaced in source {row.name!r}; ask again")
         return replace(row, pushed_at=now.pushed_at)
 
-    async def _note_refused(self, row: SourceRow, wanted: _Wanted, reason: str, evidence: str) -> None:
+    async def _note_refused(self, row: SourceRow, chosen: _ChosenVersion, reason: str, evidence: str) -> None:
         """Let the version be offered no more, as long as it stays so."""
-        digest = wanted.known.digest if wanted.known is not None else ""
-        keys = await self._order_of(row, wanted)
+        digest = chosen.known.digest if chosen.known is not None else ""
+        keys = await self._order_of(row, chosen)
         async with self._database.transaction() as tx:
             if await store.hold(tx, row.id) and await store.has_keys_of(tx, row):
-                found = {"name": wanted.name, "version": wanted.version, "digest": digest}
-                if wanted.known is None:
-                    await self._note_version(tx, row, wanted, keys)
+                found = {"name": chosen.name, "version": chosen.version, "digest": digest}
+                if chosen.known is None:
+                    await self._note_version(tx, row, chosen, keys)
                 await refused_versions.note(tx, row.id, **found, reason=reason, evidence=evidence)
-                await signed_versions.forget(tx, row.id, name=wanted.name, version=wanted.version)
-                await chart_origins.renew(tx, row.id, name=wanted.name)
+                await signed_versions.forget(tx, row.id, name=chosen.name, version=chosen.version)
+                await chart_origins.renew(tx, row.id, name=chosen.name)
 
     async def _keep(
         self,
         row: SourceRow,
-        wanted: _Wanted,
+        chosen: _ChosenVersion,
         chart: ChartArchive,
         file: BinaryIO,
         *,
@@ -266,34 +268,36 @@ class ChartPulls:
             await archives.add_archive(tx, digest=chart.digest, content=file, size=chart.size)
             if verified is not None:
                 await verifications.record(tx, verified, project_id=row.project_id, digest=chart.digest)
-            if wanted.known is None:
-                await self._note_version(tx, row, wanted, keys)
-            elif wanted.known.digest and bare(wanted.known.digest) != chart.digest:
+            if chosen.known is None:
+                await self._note_version(tx, row, chosen, keys)
+            elif chosen.known.digest and bare(chosen.known.digest) != chart.digest:
                 # It is the manifest's, and was compared; what is pulled next time is compared with the archive.
-                await source_charts.set_digest(tx, row.id, wanted.known, digest=chart.digest)
+                await source_charts.set_digest(tx, row.id, chosen.known, digest=chart.digest)
             kept = await source_charts.keep_pulled(
                 tx,
-                replace(content, version=wanted.version),
+                replace(content, version=chosen.version),
                 chart_id=str(uuid.uuid4()),
                 project_id=row.project_id,
                 source_id=row.id,
             )
             if row.kind == "oci":
                 found = {"description": chart.description, "app_version": chart.app_version}
-                await source_charts.describe(tx, row.id, wanted.name, wanted.version, **found)
-                pulled = PulledVersion(wanted.name, wanted.version, chart.digest, chart.digest, manifest)
+                await source_charts.describe(tx, row.id, chosen.name, chosen.version, **found)
+                pulled = PulledVersion(chosen.name, chosen.version, chart.digest, chart.digest, manifest)
                 await source_charts.note_compared(tx, row.id, ComparedVersion(pulled, chart.digest, manifest))
-            await refused_versions.forget(tx, row.id, name=wanted.name, version=wanted.version)
-            await chart_origins.renew(tx, row.id, name=wanted.name)
+            await refused_versions.forget(tx, row.id, name=chosen.name, version=chosen.version)
+            await chart_origins.renew(tx, row.id, name=chosen.name)
             await source_charts.drop_pulled(
                 tx, project_id=row.project_id, most_bytes=self._settings.bytes_per_project, besides=kept.id
             )
         return kept
 
-    async def _note_version(self, tx: Transaction, row: SourceRow, wanted: _Wanted, keys: dict[str, str]) -> None:
+    async def _note_version(
+        self, tx: Transaction, row: SourceRow, chosen: _ChosenVersion, keys: dict[str, str]
+    ) -> None:
         """Add the version of a registry whose tags were not listed yet."""
-        known = await source_versions.list_order_keys(tx, row.id, wanted.name)
-        await source_charts.add_versions(tx, row.id, wanted.name, {**known, **keys})
+        known = await source_versions.list_order_keys(tx, row.id, chosen.name)
+        await source_charts.add_versions(tx, row.id, chosen.name, {**known, **keys})
 
 
 def unknown_source(named: str, names: list[str]) -> NotFound:
@@ -314,11 +318,11 @@ def _is_current(known: SourceVersion) -> bool:
     return known.is_gone or not known.digest or bare(known.digest) == known.pulled_digest
 
 
-def _as_chosen(wanted: _Wanted) -> str:
+def _as_chosen(chosen: _ChosenVersion) -> str:
     """Return why no other version is taken in the place of one that is refused."""
-    if wanted.asked.removeprefix("v") == wanted.version.removeprefix("v"):
+    if chosen.asked.removeprefix("v") == chosen.version.removeprefix("v"):
         return ""
-    what = "that is no prerelease" if wanted.asked in ("", "*") else f"that fits {wanted.asked[:80]!r}"
+    what = "that is no prerelease" if chosen.asked in ("", "*") else f"that fits {chosen.asked[:80]!r}"
     return f"; it is the newest {what}, and none is taken in its place: name the version if another one is meant"
 
 
@@ -328,10 +332,10 @@ def _synchronised(row: SourceRow) -> str:
     return f"it was synchronised at {row.synced_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}; synchronise it for newer ones"
 
 
-def _no_version(row: SourceRow, name: str, wanted: str, usable: list[str]) -> NotFound:
+def _no_version(row: SourceRow, name: str, version_range: str, usable: list[str]) -> NotFound:
     """Return that no version of the chart is the wanted one, and which there are."""
     first = ", ".join(usable[:_SHOWN_VERSIONS])
-    what = f"that fits {wanted[:80]!r}" if wanted else "that is not a prerelease"
+    what = f"that fits {version_range[:80]!r}" if version_range else "that is not a prerelease"
     return NotFound(
         f"chart.version: source {row.name!r} has no version of chart {name!r} {what}; it has {first}"
         f"{' and others' if len(usable) > _SHOWN_VERSIONS else ''}; {_synchronised(row)}"

@@ -299,17 +299,17 @@ class SourceSync:
             self._syncing.discard(row.project_id)
         return True
 
-    async def order(self, versions: list[str], wanted: str, *, project_id: str) -> tuple[dict[str, str], str]:
+    async def order(self, versions: list[str], version_range: str, *, project_id: str) -> tuple[dict[str, str], str]:
         """Return the order keys of what is a version, and which of them Helm takes for what is wanted."""
         try:
             outcome = await self._engine.run(
-                OrderVersionsRequest(versions=tuple(versions), wanted=wanted),
+                OrderVersionsRequest(versions=tuple(versions), wanted=version_range),
                 deadline_seconds=self._answer_seconds,
                 queue_seconds=self._queue_seconds,
                 share=project_id,
             )
         except HelmError as error:
-            raise InvalidSource(f"chart.version: {wanted[:80]!r} is no version and no range: {error}") from error
+            raise InvalidSource(f"chart.version: {version_range[:80]!r} is no version and no range: {error}") from error
         keys = {version: key for version, key in zip(versions, outcome.keys, strict=True) if key}
         return keys, outcome.chosen
 
