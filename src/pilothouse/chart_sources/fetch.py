@@ -351,8 +351,8 @@ def refuse_error(answer: Answer, what: str) -> None:
     """Return for a success, else raise SourceUnavailable or InvalidSource with the status; ``what`` was asked for."""
     where = shown(answer.url)
     if answer.status in (401, 403):
-        told = f"{where} refuses the credentials of the source, or needs some ({answer.status})"
-        raise SourceDenied(told, asked=f"{where} answered {answer.status}")
+        detail = f"{where} refuses the credentials of the source, or needs some ({answer.status})"
+        raise SourceDenied(detail, asked=f"{where} answered {answer.status}")
     if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         raise SourceUnavailable(f"{where} answered {answer.status}")
     if answer.status >= _FIRST_REDIRECT:

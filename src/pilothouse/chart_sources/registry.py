@@ -346,8 +346,8 @@ def _layer(described: Any, url: str) -> Layer:
 
 
 def _annotations(described: Mapping[str, Any]) -> dict[str, str]:
-    given = described.get("annotations")
-    named = given.items() if isinstance(given, dict) else ()
+    annotations = described.get("annotations")
+    named = annotations.items() if isinstance(annotations, dict) else ()
     return {key: text for key, text in named if isinstance(text, str)}
 
 

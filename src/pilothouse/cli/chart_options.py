@@ -50,28 +50,28 @@ def reuse_chart_options(
 
 def name_and_chart(context: typer.Context, names: list[str], *, optional: bool = False) -> tuple[str, str]:
     """Return name and chart, in Helm's order; ``optional``: without a name it is that of ``helm template``."""
-    given = options_of(context)
-    made = given.get("generate_name") or given.get("name_template")
+    options = options_of(context)
+    made = options.get("generate_name") or options.get("name_template")
     if len(names) > _TWO:
         raise UsageError(f"NAME and CHART are expected, and there are {len(names)} words: {' '.join(names)}")
-    if given.get("reuse_chart"):
-        if len(names) == _TWO or given.get("version"):
+    if options.get("reuse_chart"):
+        if len(names) == _TWO or options.get("version"):
             raise UsageError("--reuse-chart: the chart is the release's, so CHART and --version do not go with it")
         return names[0], ""
     if len(names) == _TWO:
         if made:
             raise UsageError("cannot set --generate-name or --name-template and also specify a name")
         return names[0], names[1]
-    if given.get("name_template"):
+    if options.get("name_template"):
         from pilothouse.cli.local_charts import run_engine
 
-        return run_engine("name", template={"name": given["name_template"]}), names[0]
-    if given.get("generate_name"):
+        return run_engine("name", template={"name": options["name_template"]}), names[0]
+    if options.get("generate_name"):
         base = Path(names[0]).resolve().name if names[0].startswith(".") else names[0].rpartition("/")[2]
         stem = base.partition("@")[0].removesuffix(".tgz").removesuffix(".tar.gz").partition(".")[0] or "chart"
         return f"{stem}-{int(datetime.now(UTC).timestamp())}", names[0]
     if optional:
         return "release-name", names[0]
-    if "reuse_chart" in given:
+    if "reuse_chart" in options:
         raise UsageError("CHART is missing: NAME CHART, in this order; or --reuse-chart for the release's own")
     raise UsageError("must either provide a name or specify --generate-name: NAME CHART, in this order")

@@ -128,14 +128,14 @@ def _upload_once(context: typer.Context, path: "Path", *, version: str) -> dict[
     if any(row["source"] != SOURCE for row in found):
         raise InvalidRequest(_ways_out(path, packed))
     parameters = {"override": bool(found), "skip_lint": True, "source": SOURCE}
-    row, told = client_of(context).send_chart(
+    row, lines = client_of(context).send_chart(
         "POST",
         "/v2/charts",
         content=(f"{packed.name}.tgz", packed.content),
         parameters=orjson.dumps(parameters).decode(),
         provenance=provenance_of(path),
     )
-    for line in told:
+    for line in lines:
         echo(line, err=True)
     return {"id": row["id"], "digest": digest}
 
@@ -149,7 +149,7 @@ def _add_provenance(context: typer.Context, packed: "PackedChart", provenance: s
         if not client.call("GET", "/api/v1/verification")["trusted"]:
             echo(PROVENANCE_UNREAD, err=True)
             return
-        _, told = client.send_chart(
+        _, lines = client.send_chart(
             "POST",
             "/v2/charts",
             content=(f"{packed.name}.tgz", packed.content),
@@ -160,7 +160,7 @@ def _add_provenance(context: typer.Context, packed: "PackedChart", provenance: s
         if error.code != _EXISTS and error.status != HTTPStatus.FORBIDDEN:
             raise
         return  # the archive may do without
-    for line in told:
+    for line in lines:
         echo(line, err=True)
 
 

@@ -158,13 +158,13 @@ class Client:
         """
         import httpx2
 
-        given = {"parameters": parameters, "provenance": provenance}
-        texts = {name: text for name, text in given.items() if text}
+        fields = {"parameters": parameters, "provenance": provenance}
+        texts = {name: text for name, text in fields.items() if text}
         form = httpx2.Request(method, self.url, files={"content": content}, data=texts)
         answer = self._send(method, path, form.read(), headers={"Content-Type": form.headers["content-type"]})
-        told = orjson.loads(answer.headers.get("x-pilothouse-lint", "[]"))
-        told = [*told, *_provenance_told(answer.headers)]
-        return self._decode(answer.content), told
+        warnings = orjson.loads(answer.headers.get("x-pilothouse-lint", "[]"))
+        warnings = [*warnings, *_provenance_told(answer.headers)]
+        return self._decode(answer.content), warnings
 
     def get(self, path: str, *, headers: dict[str, str] | None = None) -> Answer:
         """Return the answer to a GET, with its headers, as it is."""

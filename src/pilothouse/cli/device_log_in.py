@@ -36,8 +36,8 @@ def log_in_by_device(client: Client, provider: str) -> tuple[str, str]:
             "token of the identity provider; plain HTTP is for a server on this machine only"
         )
     chosen = _choose(_providers(client), provider)
-    given = asyncio.run(_ask_provider(chosen, client.url, plain=plain))
-    body = {"provider": chosen.name, "id_token": given.id_token, "access_token": given.access_token}
+    tokens = asyncio.run(_ask_provider(chosen, client.url, plain=plain))
+    body = {"provider": chosen.name, "id_token": tokens.id_token, "access_token": tokens.access_token}
     try:
         said = client.ask("POST", _LOG_IN, body=body)
     except ServerRefused as error:

@@ -24,9 +24,9 @@ _WHERE: Final = ("_cluster", "_namespace")
 
 def typed(context: typer.Context, *words: str) -> str:
     """Return the command line of these words with the flags of this one that say where it acts."""
-    given = connection_options_of(context)
-    place = [name for name in _PLACE if given.get(name) and not (words[0] in _BY_ID and name.endswith(_WHERE))]
-    flags = (word for name in place for word in (_PLACE[name], str(given[name])))
+    options = connection_options_of(context)
+    place = [name for name in _PLACE if options.get(name) and not (words[0] in _BY_ID and name.endswith(_WHERE))]
+    flags = (word for name in place for word in (_PLACE[name], str(options[name])))
     return shlex.join(["pilothouse", *(word for word in words if word), *flags])
 
 

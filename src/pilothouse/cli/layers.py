@@ -44,14 +44,14 @@ def value_options(  # noqa: PLR0917 (typer reads parameters as options)
 
 def layers_of(context: typer.Context) -> list[dict[str, str]]:
     """Return kind, text and name of each layer, the first at the bottom."""
-    given = options_of(context)
-    files = [file for listed in given["values"] or () for file in listed.split(",")]
+    options = options_of(context)
+    files = [file for listed in options["values"] or () for file in listed.split(",")]
     flags = {
-        "set_json": given["set_json"],
-        "set": given["set_values"],
-        "set_string": given["set_string"],
-        "set_file": given["set_file"],
-        "set_literal": given["set_literal"],
+        "set_json": options["set_json"],
+        "set": options["set_values"],
+        "set_string": options["set_string"],
+        "set_file": options["set_file"],
+        "set_literal": options["set_literal"],
     }
     return [
         *({"kind": "yaml", "text": _read(file, "--values"), "name": file} for file in files),

@@ -166,13 +166,13 @@ def write_body(context: typer.Context) -> dict[str, Any]:
     return options
 
 
-def _wait_of(given: dict[str, Any], *, ready: bool) -> str | None:
+def _wait_of(options: dict[str, Any], *, ready: bool) -> str | None:
     """Return for what to wait, as Helm does: without a flag for hooks, and for all if a failure is rolled back."""
-    word = given["wait"]
+    word = options["wait"]
     if word is not None and word.lower() not in _WAITS:
         raise UsageError(f"--wait: {word!r} is none of watcher, hookOnly, legacy, none")
     waited = _WAITS[word.lower()] if word is not None else "ready" if ready else "hooks"
-    return "jobs" if given.get("wait_for_jobs") and waited == "ready" else waited
+    return "jobs" if options.get("wait_for_jobs") and waited == "ready" else waited
 
 
 def start(context: typer.Context, method: str, path: str, body: object) -> dict[str, Any]:

@@ -29,19 +29,19 @@ _FIELDS: Final = ("user", "action", "target", "outcome", "from", "to", "reads")
 
 async def list_rows(request: Request) -> Response:
     """List who did what, newest first; reads only if asked for."""
-    caller, given, after = caller_of(request), _given(request), _place_of(request)
+    caller, query, after = caller_of(request), _given(request), _place_of(request)
     audit = service_of(request, Audit)
-    found = await audit.list_rows(caller, _filters(given), after=after, limit=_PAGE)
+    found = await audit.list_rows(caller, _filters(query), after=after, limit=_PAGE)
     context = await audit.tell_of(caller, found.rows)
     return await page(
         request,
         "audit.html",
-        next=_link(caller, given, marker=write_place(found.next)) if found.next is not None else "",
-        export=_link(caller, given, "/export"),
+        next=_link(caller, query, marker=write_place(found.next)) if found.next is not None else "",
+        export=_link(caller, query, "/export"),
         rows=found.rows,
         states=context.states,
         places={row.id: _place(row, context.clusters) for row in found.rows},
-        given=given,
+        given=query,
         outcomes={word: words.outcome(word) if word in set(Outcome) else words.state(word) for word in _SHOWN},
         is_first=after is None,
     )
@@ -60,28 +60,28 @@ async def export(request: Request) -> Response:
 
 
 def _given(request: Request) -> dict[str, str]:
-    given = {name: request.query_params.get(name, "").strip() for name in _FIELDS}
-    if given["outcome"] and given["outcome"] not in _SHOWN:
-        raise not_one_of("outcome", given["outcome"], _SHOWN)
-    return given
+    query = {name: request.query_params.get(name, "").strip() for name in _FIELDS}
+    if query["outcome"] and query["outcome"] not in _SHOWN:
+        raise not_one_of("outcome", query["outcome"], _SHOWN)
+    return query
 
 
-def _filters(given: dict[str, str]) -> AuditFilter:
-    filters: dict[str, Any] = {name: given[name] or None for name in ("user", "action", "target")}
+def _filters(query: dict[str, str]) -> AuditFilter:
+    filters: dict[str, Any] = {name: query[name] or None for name in ("user", "action", "target")}
     # who names an action is shown it, whatever it is
-    without = () if given["reads"] or given["action"] else READS
-    filters["shown"] = given["outcome"] or None
-    return AuditFilter(**filters, since=_day(given, "from"), until=_day(given, "to", after=1), without=without)
+    without = () if query["reads"] or query["action"] else READS
+    filters["shown"] = query["outcome"] or None
+    return AuditFilter(**filters, since=_day(query, "from"), until=_day(query, "to", after=1), without=without)
 
 
-def _day(given: dict[str, str], name: str, *, after: int = 0) -> datetime | None:
+def _day(query: dict[str, str], name: str, *, after: int = 0) -> datetime | None:
     """Return when that day begins, UTC, or one so many days ``after``; None for no day."""
-    if not given[name]:
+    if not query[name]:
         return None
     try:
-        return datetime.combine(date.fromisoformat(given[name]) + timedelta(days=after), time(), UTC)
+        return datetime.combine(date.fromisoformat(query[name]) + timedelta(days=after), time(), UTC)
     except (ValueError, OverflowError):
-        raise not_a_day(name, given[name]) from None
+        raise not_a_day(name, query[name]) from None
 
 
 def _place(row: AuditRow, clusters: dict[str, str]) -> tuple[str, str, str]:

@@ -21,8 +21,8 @@ _MAC_DIGITS: Final = 2 * hashlib.sha256().digest_size
 def issue(session: str, user_id: str) -> str:
     """Return a new proof for a form of that session, which is the user's."""
     nonce = secrets.token_hex(_NONCE_BYTES)
-    told = nonce + _mac(session, f"user:{nonce}:{user_id}")
-    return told + _mac(session, f"csrf:{told}")
+    text = nonce + _mac(session, f"user:{nonce}:{user_id}")
+    return text + _mac(session, f"csrf:{text}")
 
 
 def check(request: Request, session: str, proof: str) -> None:
@@ -51,8 +51,8 @@ def is_of(session: str, proof: str, user_id: str) -> bool:
 
 
 def _is_of_session(session: str, proof: str) -> bool:
-    told, mac = proof[:-_MAC_DIGITS], proof[-_MAC_DIGITS:]
-    return bool(session) and hmac.compare_digest(mac.encode(), _mac(session, f"csrf:{told}").encode())
+    text, mac = proof[:-_MAC_DIGITS], proof[-_MAC_DIGITS:]
+    return bool(session) and hmac.compare_digest(mac.encode(), _mac(session, f"csrf:{text}").encode())
 
 
 def _mac(session: str, text: str) -> str:

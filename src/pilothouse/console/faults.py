@@ -146,13 +146,13 @@ def tell(
     """
     if refused is None:
         return NO_FAULTS
-    given = {(names or {}).get(name, name): text for name, text in refused.fields.items()}
-    found = {name: f"{(labels or LABELS).get(name) or LABELS[name]}: {given[name]}" for name in shown if name in given}
-    rest = bool(given and refused.rest)
+    texts = {(names or {}).get(name, name): text for name, text in refused.fields.items()}
+    found = {name: f"{(labels or LABELS).get(name) or LABELS[name]}: {texts[name]}" for name in shown if name in texts}
+    rest = bool(texts and refused.rest)
     if rest and otherwise:
         found, rest = {**found, otherwise: "\n".join(filter(None, [found.get(otherwise, ""), refused.rest]))}, False
-    if not given and not refused.unsure:
+    if not texts and not refused.unsure:
         match = named.match(refused.text) if named is not None else None
         name = next(filter(None, match.groups()), "") if match is not None else otherwise
         found = {name: refused.text} if name else {}
-    return Faults(refused.text, found, rest=rest or len(found.keys() & given.keys()) < len(given))
+    return Faults(refused.text, found, rest=rest or len(found.keys() & texts.keys()) < len(texts))

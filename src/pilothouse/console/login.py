@@ -195,8 +195,8 @@ async def _form(
     status_code: int = 200,
 ) -> Response:
     account = request.app.state.settings.identity.first_domain
-    given = typed or {}
-    said = {"name": given.get("name", ""), "account": given.get("account", account)}
+    fields = typed or {}
+    said = {"name": fields.get("name", ""), "account": fields.get("account", account)}
     return await page(
         request,
         "login.html",

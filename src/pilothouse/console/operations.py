@@ -95,8 +95,8 @@ class _Events:
     def with_more(self, more: list[EventRow]) -> "_Events":
         """Return these with newer ones."""
         logs = [event for event in more if event.kind == HOOK_LOG]
-        told = [event for event in more if event.kind != HOOK_LOG]
-        return _Events([*self.told, *told][-_MOST_EVENTS:], add_newest(self.logs, logs))
+        others = [event for event in more if event.kind != HOOK_LOG]
+        return _Events([*self.told, *others][-_MOST_EVENTS:], add_newest(self.logs, logs))
 
 
 @dataclass(frozen=True)

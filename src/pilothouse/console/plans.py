@@ -131,10 +131,10 @@ async def _find_unknown(request: Request, plan: Plan) -> list[UnknownValue]:
     chart = await find_chart(request, str(record.operation["chart_id"] or ""))
     if chart is None:
         return []
-    given = [source.values for source in plan.comparison.sources]
+    layers = [source.values for source in plan.comparison.sources]
 
     def find(schema: Any) -> list[UnknownValue]:
-        return find_unknown(given, chart.default_values(), record.values, schema=schema)
+        return find_unknown(layers, chart.default_values(), record.values, schema=schema)
 
     found = await asyncio.to_thread(find, None)
     if not found:

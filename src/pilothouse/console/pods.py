@@ -28,13 +28,13 @@ _FOLLOWED: Final = 300
 
 
 def _read_query(request: Request) -> LogQuery:
-    given = {name: request.query_params.get(name, "") for name in ("pod", "namespace", "container", "tail")}
-    if not given["pod"]:
+    query = {name: request.query_params.get(name, "") for name in ("pod", "namespace", "container", "tail")}
+    if not query["pod"]:
         raise wrong("pod", gettext("missing; choose one among the live objects of the release"))
-    tail = given.pop("tail") or str(_TAILS[0])
+    tail = query.pop("tail") or str(_TAILS[0])
     if tail not in map(str, _TAILS):
         raise not_one_of("tail", tail, map(str, _TAILS))
-    return LogQuery(**given, tail=int(tail), previous="previous" in request.query_params)
+    return LogQuery(**query, tail=int(tail), previous="previous" in request.query_params)
 
 
 async def show_pod(request: Request) -> Response:

@@ -98,8 +98,8 @@ class ListQuery:
 async def list_releases(request: Request) -> Response:
     """Show a page of the list; to a script only the list itself."""
     caller = caller_of(request)
-    given = {name: request.query_params.get(name, "").strip() for name in _FIELDS}
-    query, refused = ListQuery(f"{here(caller)}/releases", given), None
+    params = {name: request.query_params.get(name, "").strip() for name in _FIELDS}
+    query, refused = ListQuery(f"{here(caller)}/releases", params), None
     try:
         filters, order = _read(query)
         found = await service_of(request, ProjectReleases).list_releases(

@@ -44,8 +44,8 @@ async def list_versions(request: Request) -> Response:
 
 async def show_version(request: Request) -> Response:
     """Show one version, which is pulled unless it was before, and the releases of a chart of that name."""
-    caller, given = caller_of(request), request.path_params
-    reference = SourceReference(source=given["source"], name=given["chart"], version=given["version"])
+    caller, params = caller_of(request), request.path_params
+    reference = SourceReference(source=params["source"], name=params["chart"], version=params["version"])
     found = await service_of(request, SourceCharts).show_version(caller, reference)
     return await page(
         request,

@@ -22,23 +22,27 @@ class UnknownValue:
 
 
 def find_unknown(
-    given: Sequence[Mapping[str, Any]], defaults: Mapping[str, Any], computed: Mapping[str, Any], *, schema: Any
+    layers: Sequence[Mapping[str, Any]], defaults: Mapping[str, Any], computed: Mapping[str, Any], *, schema: Any
 ) -> list[UnknownValue]:
     """Return the values that neither the chart's defaults nor its schema name.
 
     ``computed``: what all comes to; what is below the name of a subchart has more there than was given. Below the top
     only names are told that are like one of the defaults: many a mapping takes any name.
     """
-    found = [value for values in given for value in _walk(values, defaults, computed, schema, ())]
+    found = [value for values in layers for value in _walk(values, defaults, computed, schema, ())]
     return list(dict.fromkeys(found))[:_MOST]
 
 
 def _walk(
-    given: Mapping[str, Any], defaults: Mapping[str, Any], computed: Mapping[str, Any], schema: Any, at: tuple[str, ...]
+    values: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    computed: Mapping[str, Any],
+    schema: Any,
+    at: tuple[str, ...],
 ) -> Iterator[UnknownValue]:
     properties = schema.get("properties") if isinstance(schema, dict) else None
     known = properties if isinstance(properties, dict) else {}
-    for key, value in given.items():
+    for key, value in values.items():
         if key in defaults:
             below, more = defaults[key], computed.get(key)
             if isinstance(value, dict) and isinstance(below, dict) and below and isinstance(more, dict):
@@ -50,6 +54,6 @@ def _walk(
             yield UnknownValue(".".join((*at, key)), like)
 
 
-def _has_more(computed: Any, given: Any) -> bool:
+def _has_more(computed: Any, value: Any) -> bool:
     """Return whether a subchart has added its defaults to what was given for it."""
-    return isinstance(computed, dict) and isinstance(given, dict) and computed.keys() - given.keys() != set()
+    return isinstance(computed, dict) and isinstance(value, dict) and computed.keys() - value.keys() != set()

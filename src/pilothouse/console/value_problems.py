@@ -52,9 +52,9 @@ def locate_problems(said: str, text: str, *, chart_name: str) -> list[ValueProbl
         return [ValueProblem(int(syntax[1]), int(syntax[2]), _reword(syntax[3]))]
     if _OF_SCHEMA not in said:
         return []
-    told = list(_parse_problems(said, chart_name))[:_MOST]
-    marks = _find_marks(text, {path[:length] for path, _ in told for length in range(1, len(path) + 1)})
-    found = [ValueProblem(*_nearest(path, marks), problem) for path, problem in told]
+    places = list(_parse_problems(said, chart_name))[:_MOST]
+    marks = _find_marks(text, {path[:length] for path, _ in places for length in range(1, len(path) + 1)})
+    found = [ValueProblem(*_nearest(path, marks), problem) for path, problem in places]
     return sorted(found, key=lambda problem: (problem.line, problem.column))
 
 

@@ -88,8 +88,8 @@ def _reason_of(error: errors.PilothouseError) -> str:
 
 def error_body(code: str, message: str, **more: str) -> bytes:
     """Return the JSON object that every client of the vendor's API understands; ``more``: members besides."""
-    told = {"errorCode": code, "errorMessage": message, "error_code": code, "error_msg": message}
-    return orjson.dumps({**told, **more})
+    fields = {"errorCode": code, "errorMessage": message, "error_code": code, "error_msg": message}
+    return orjson.dumps({**fields, **more})
 
 
 @dataclass(frozen=True)
@@ -127,9 +127,9 @@ def refuse(error: errors.PilothouseError) -> Refusal:
 
 def error_response(error: errors.PilothouseError, *, native: bool = False) -> Response:
     """Return the vendor's answer for a domain error; the native API's says the reason, too."""
-    told = refuse(error)
-    body = error_body(told.code, told.text, **({"reason": _reason_of(error)} if native else {}))
-    return Response(body, status_code=told.status, media_type="application/json", headers=told.headers)
+    refusal = refuse(error)
+    body = error_body(refusal.code, refusal.text, **({"reason": _reason_of(error)} if native else {}))
+    return Response(body, status_code=refusal.status, media_type="application/json", headers=refusal.headers)
 
 
 def mark_native(request: Request) -> None:

@@ -90,8 +90,10 @@ def answer_to(
 
     ``root``: the path that browsers have in front of each of ours.
     """
-    given = dict(scope["headers"])
-    is_browser = b"text/html" in given.get(b"accept", b"") and not {b"authorization", b"x-auth-token"} & set(given)
+    received = dict(scope["headers"])
+    is_browser = b"text/html" in received.get(b"accept", b"") and not {b"authorization", b"x-auth-token"} & set(
+        received
+    )
     if not is_browser:
         return error_response(code, request_id=request_id(scope), detail=detail, headers=headers)
     said = {"title": code.message, "code": code.code, "detail": detail, "request_id": request_id(scope), "root": root}

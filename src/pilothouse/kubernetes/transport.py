@@ -372,8 +372,8 @@ class Transport:
 
 def _time_in(date: str) -> datetime | None:
     try:
-        told = parsedate_to_datetime(date)
-        return told.astimezone(UTC) if told.tzinfo is not None else told.replace(tzinfo=UTC)
+        moment = parsedate_to_datetime(date)
+        return moment.astimezone(UTC) if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
 

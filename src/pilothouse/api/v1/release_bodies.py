@@ -170,7 +170,7 @@ class DeployReleaseBody(Body):
 
     def as_request(self, chart: Chart) -> DeployRelease:
         """Return the request that it is, with the chart by id."""
-        given = self.options
+        options = self.options
         return DeployRelease(
             chart_id=chart.id,
             chart_revision=self.chart.revision,
@@ -178,22 +178,22 @@ class DeployReleaseBody(Body):
             base_revision=self.base_revision,
             layers=tuple(layer.as_layer(index) for index, layer in enumerate(self.values)),
             values_mode=self.values_mode,
-            wait=given.wait,
-            timeout_seconds=given.timeout_seconds,
-            no_hooks=given.no_hooks,
-            crds=given.crds,
-            skip_schema_validation=given.skip_schema_validation,
+            wait=options.wait,
+            timeout_seconds=options.timeout_seconds,
+            no_hooks=options.no_hooks,
+            crds=options.crds,
+            skip_schema_validation=options.skip_schema_validation,
             options=HelmOptions(
-                take_ownership=given.take_ownership,
-                force_conflicts=given.force_conflicts,
-                force_replace=given.force_replace,
-                labels={name: REMOVED if value is None else value for name, value in given.labels.items()},
-                description=given.description,
-                history_max=given.history_max,
-                create_namespace=given.create_namespace,
-                rollback_on_failure=given.rollback_on_failure,
-                cleanup_on_fail=given.cleanup_on_fail,
-                checks=tuple(given.checks),
+                take_ownership=options.take_ownership,
+                force_conflicts=options.force_conflicts,
+                force_replace=options.force_replace,
+                labels={name: REMOVED if value is None else value for name, value in options.labels.items()},
+                description=options.description,
+                history_max=options.history_max,
+                create_namespace=options.create_namespace,
+                rollback_on_failure=options.rollback_on_failure,
+                cleanup_on_fail=options.cleanup_on_fail,
+                checks=tuple(options.checks),
             ),
         )
 
@@ -218,21 +218,21 @@ class RollbackReleaseBody(Body):
 
     def as_request(self) -> UpdateRelease:
         """Return the request that it is."""
-        given = self.options
+        options = self.options
         return UpdateRelease(
             action=Action.ROLLBACK,
             release_version=self.revision or 0,
             only_succeeded=True,
             revision_field="revision",
-            no_hooks=given.no_hooks,
-            include_hooks=not given.no_hooks,
-            wait=at_least_ready(given.wait) if given.checks else given.wait,
-            timeout_seconds=given.timeout_seconds,
+            no_hooks=options.no_hooks,
+            include_hooks=not options.no_hooks,
+            wait=at_least_ready(options.wait) if options.checks else options.wait,
+            timeout_seconds=options.timeout_seconds,
             options=HelmOptions(
-                force_conflicts=given.force_conflicts,
-                force_replace=given.force_replace,
-                history_max=given.history_max,
-                checks=tuple(given.checks),
+                force_conflicts=options.force_conflicts,
+                force_replace=options.force_replace,
+                history_max=options.history_max,
+                checks=tuple(options.checks),
             ),
         )
 

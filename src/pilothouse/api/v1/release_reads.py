@@ -295,9 +295,9 @@ async def diff_release(
     """
     if to == "live":
         found = await reading.look(partial(drifts.read, revision=from_revision), part="drift")
-        told = {"from_revision": found.revision, "to_revision": None, "summary": found.summary, **vars(found)}
-        told["uncreated"] = found.missing
-        return await _as_json(RevisionDiffView, told)
+        answer = {"from_revision": found.revision, "to_revision": None, "summary": found.summary, **vars(found)}
+        answer["uncreated"] = found.missing
+        return await _as_json(RevisionDiffView, answer)
     caller, old, new = await reading.read_two(from_revision, int(to) if to else None, part="diff")
     return await _as_json(RevisionDiffView, await differences.compare(caller, old, new))
 

@@ -65,7 +65,7 @@ class RenderBody(Body):
 
     def as_request(self, chart: Chart) -> RenderChart:
         """Return the request that it is, with the chart by id."""
-        given = self.options
+        options = self.options
         return RenderChart(
             chart_id=chart.id,
             chart_digest=chart.digest or "",
@@ -74,14 +74,14 @@ class RenderBody(Body):
             namespace=self.namespace,
             name=self.name,
             name_template=self.name_template,
-            kube_version=given.kube_version,
-            api_versions=tuple(given.api_versions),
-            include_crds=given.include_crds,
-            is_upgrade=given.is_upgrade,
-            no_hooks=given.no_hooks,
-            skip_tests=given.skip_tests,
-            show_only=tuple(given.show_only),
-            skip_schema_validation=given.skip_schema_validation,
+            kube_version=options.kube_version,
+            api_versions=tuple(options.api_versions),
+            include_crds=options.include_crds,
+            is_upgrade=options.is_upgrade,
+            no_hooks=options.no_hooks,
+            skip_tests=options.skip_tests,
+            show_only=tuple(options.show_only),
+            skip_schema_validation=options.skip_schema_validation,
         )
 
 

@@ -58,12 +58,12 @@ class CreateSource(Body):
 
     def as_request(self) -> AddSource:
         """Return the request that it is."""
-        given = self.credentials
+        credentials = self.credentials
         return AddSource(
             name=self.name,
             kind=self.kind,
             url=self.url,
-            credentials=Credentials(given.username, given.password) if given is not None else None,
+            credentials=Credentials(credentials.username, credentials.password) if credentials is not None else None,
             ca=self.ca,
             sync_seconds=self.sync_seconds,
             verification=self.verification.kind,
@@ -90,9 +90,9 @@ class ChangeSource(Body):
 
     def as_request(self) -> requests.ChangeSource:
         """Return the request that it is."""
-        given, verification = self.credentials, self.verification
+        credentials, verification = self.credentials, self.verification
         return requests.ChangeSource(
-            credentials=Credentials(given.username, given.password) if given is not None else None,
+            credentials=Credentials(credentials.username, credentials.password) if credentials is not None else None,
             ca=self.ca,
             sync_seconds=self.sync_seconds,
             verification=verification.kind if verification is not None else None,

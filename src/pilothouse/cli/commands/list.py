@@ -157,11 +157,11 @@ def _explain_no_update(client: Any) -> None:
     if not sources:
         echo("no update is known: this project has no source of charts ('pilothouse source add')", err=True)
         return
-    told = [f"{source['name']} {time_of(source['synced_at'] or '') or 'never'}" for source in sources[:_NAMED]]
+    syncs = [f"{source['name']} {time_of(source['synced_at'] or '') or 'never'}" for source in sources[:_NAMED]]
     more = f" and {len(sources) - _NAMED} others" if len(sources) > _NAMED else ""
     echo(
         "no update is known for these releases; it counts from which source the chart of a release was installed, as "
-        f"of the last synchronisation: {', '.join(told)}{more}",
+        f"of the last synchronisation: {', '.join(syncs)}{more}",
         err=True,
     )
 

@@ -74,15 +74,15 @@ def login(
     from pilothouse.cli.contexts import Context
 
     _refuse_without_scheme(url)
-    given = connection_options_of(context)
+    options = connection_options_of(context)
     made = Context(
-        name=given.get("named_context") or urlsplit(url).netloc or url,
+        name=options.get("named_context") or urlsplit(url).netloc or url,
         url=url.rstrip("/"),
-        ca=authority_of({"authority": given.get("authority")}),  # --context names what is made here
-        cluster=given.get("in_cluster", ""),
-        namespace=given.get("in_namespace", ""),
+        ca=authority_of({"authority": options.get("authority")}),  # --context names what is made here
+        cluster=options.get("in_cluster", ""),
+        namespace=options.get("in_namespace", ""),
     )
-    project = str(given.get("in_project") or "")
+    project = str(options.get("in_project") or "")
     at_provider = options_of(context)
     token = ask("Token", from_stdin=True) if token_stdin else ""
     with _revoking(made, besides=token):
@@ -91,9 +91,9 @@ def login(
             _log_in_by_device(made, at_provider["provider"], project)
         elif token_stdin:
             _take_token(made, token, project)
-        elif given.get("with_access_key"):
-            made.access_key = given["with_access_key"]
-            made.secret_key = given.get("with_secret_key") or ask("Secret key", from_stdin=secret_key_stdin)
+        elif options.get("with_access_key"):
+            made.access_key = options["with_access_key"]
+            made.secret_key = options.get("with_secret_key") or ask("Secret key", from_stdin=secret_key_stdin)
             _find_project_of_key(made, project)
         else:
             name = user or (prompt("User", default="admin") if sys.stdin.isatty() else "admin")
@@ -147,8 +147,8 @@ def _keep(made: "Context", output: Output) -> None:
 def _refuse_beside_device(context: typer.Context) -> None:
     if not options_of(context)["device"]:
         raise UsageError("--provider: it is for --device")
-    given = {**context.params, **connection_options_of(context)}
-    other = next((flag for name, flag in _OTHER_WAYS.items() if given.get(name)), "")
+    options = {**context.params, **connection_options_of(context)}
+    other = next((flag for name, flag in _OTHER_WAYS.items() if options.get(name)), "")
     if other:
         raise UsageError(f"--device: {other} is another way to log in; leave one of them out")
 
@@ -175,8 +175,8 @@ def _client(made: "Context") -> "Client":
     """Return the client of a log-in that is being made: no context has it yet."""
     from pilothouse.cli.client import Client, Credentials
 
-    given = Credentials(made.token, made.access_key, made.secret_key, origin="what was given")
-    return Client(made.url, credentials=given, ca=made.ca)
+    credentials = Credentials(made.token, made.access_key, made.secret_key, origin="what was given")
+    return Client(made.url, credentials=credentials, ca=made.ca)
 
 
 def _take_token(made: "Context", token: str, project: str) -> None:

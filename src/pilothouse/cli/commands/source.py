@@ -157,20 +157,20 @@ def update(
         "verification": _verification(verify, keys) if verify is not None else None,
         "sync_seconds": sync_seconds,
     }
-    given = {name: value for name, value in body.items() if value is not None}
-    if not given:
+    changes = {name: value for name, value in body.items() if value is not None}
+    if not changes:
         raise UsageError(
             f"nothing to change: name --username, --password-stdin, --ca-file, --verify or others{_of_server(context)}"
         )
-    changed = client.call("PATCH", _path(context, known["id"]), body=given)
+    changed = client.call("PATCH", _path(context, known["id"]), body=changes)
     print_rows([changed], _COLUMNS, output, single=True)
     _warn_of_keys(changed)
 
 
 def _of_server(context: typer.Context) -> str:
     """Return what the options mean that may have been meant for the source."""
-    given = connection_options_of(context).get("authority")
-    return "; --ca is the authority of the Pilothouse server" if given else ""
+    authority = connection_options_of(context).get("authority")
+    return "; --ca is the authority of the Pilothouse server" if authority else ""
 
 
 def _credentials(user: str, *, again: bool, from_stdin: bool) -> dict[str, str]:

@@ -49,21 +49,21 @@ def template(context: typer.Context, names: Names) -> None:
     Examples: pilothouse template web ./chart -f values.yaml; pilothouse template ./chart -s templates/service.yaml
     """
     name, chart = name_and_chart(context, names, optional=True)
-    given = options_of(context)
-    with chart_file(context, chart, version=given["version"]) as file:
+    options = options_of(context)
+    with chart_file(context, chart, version=options["version"]) as file:
         text = run_engine(
             "template",
             names=file.names,
             paths=[file.path],
             values=layers_of(context),
             namespace=session_of(context).namespace,
-            kube_version=given["kube_version"],
-            skip_schema_validation=given["skip_schema_validation"],
+            kube_version=options["kube_version"],
+            skip_schema_validation=options["skip_schema_validation"],
             template={
                 "name": name,
-                "api_versions": [api for listed in given["api_versions"] or () for api in listed.split(",")],
-                "show_only": given["show_only"] or [],
-                **{switch: given[switch] for switch in _SWITCHES},
+                "api_versions": [api for listed in options["api_versions"] or () for api in listed.split(",")],
+                "show_only": options["show_only"] or [],
+                **{switch: options[switch] for switch in _SWITCHES},
             },
         )
     print_text(text)

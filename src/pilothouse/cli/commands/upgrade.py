@@ -102,12 +102,12 @@ def _has_deployed(release: dict[str, Any] | None) -> bool:
 
 def mode_of(context: typer.Context) -> str:
     """Return what becomes of the values that the release has: without any flag or value they stay, as with helm."""
-    given = options_of(context)
-    if given["reset_values"]:
+    options = options_of(context)
+    if options["reset_values"]:
         return "replace"
-    if given["reuse_values"]:
+    if options["reuse_values"]:
         return "reuse"
-    if given["reset_then_reuse_values"] or not any(given[kind] for kind in _VALUES):
+    if options["reset_then_reuse_values"] or not any(options[kind] for kind in _VALUES):
         return "reset_then_reuse"
     return "replace"
 

@@ -180,17 +180,17 @@ async def explain_gone(tx: Transaction, chart: NamedChart, *, is_there: bool, pr
 
 def list_keys(fingerprints: Sequence[str]) -> str:
     """Return the fingerprints as the audit tells them, with the number of those for which it has no room."""
-    told = ", ".join(fingerprints[:_MOST_TOLD])
+    detail = ", ".join(fingerprints[:_MOST_TOLD])
     others = len(fingerprints) - _MOST_TOLD
-    return f"{told} and {others} more" if others > 0 else told or "no key that can sign"
+    return f"{detail} and {others} more" if others > 0 else detail or "no key that can sign"
 
 
 def describe_keys(before: Sequence[str], now: Sequence[str]) -> str:
     """Return which keys count from then on, and which no more."""
     added, removed = [key for key in now if key not in before], [key for key in before if key not in now]
-    told = [f"trusts {list_keys(added)} from now on"] if added else []
-    told += [f"no longer {list_keys(removed)}"] if removed else []
-    return "; ".join(told) or "the same as before"
+    parts = [f"trusts {list_keys(added)} from now on"] if added else []
+    parts += [f"no longer {list_keys(removed)}"] if removed else []
+    return "; ".join(parts) or "the same as before"
 
 
 def _describe(before: TrustRow, row: TrustRow, *, keys_changed: bool) -> str:

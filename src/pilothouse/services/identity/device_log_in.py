@@ -70,7 +70,7 @@ class DeviceLogIns:
             for provider in found
         ]
 
-    async def log_in(self, name: str, given: GivenTokens, *, source: str, request_id: str) -> IssuedToken:
+    async def log_in(self, name: str, tokens: GivenTokens, *, source: str, request_id: str) -> IssuedToken:
         """Issue a token without a project to the person of whom the provider's tokens are.
 
         It makes access keys only as long as the provider says that the person logged in there. Raises NotFound,
@@ -80,9 +80,11 @@ class DeviceLogIns:
             raise NotFound(f"there is no identity provider {name[:100]!r} for log-in from a terminal")
         flow, users = self._people
         try:
-            statement = await flow.accept(name, id_token=given.id_token, access_token=given.access_token, source=source)
+            statement = await flow.accept(
+                name, id_token=tokens.id_token, access_token=tokens.access_token, source=source
+            )
             self._count(statement)
-            await self._claim(given, until=flow.takes_until(statement))
+            await self._claim(tokens, until=flow.takes_until(statement))
         except (NotAuthenticated, ProviderUnavailable, Busy) as error:
             self._notes.note(Somebody(source=source), _CREATE, outcome=Outcome.FAILED, detail=f"{name}: {error}")
             raise
@@ -99,12 +101,12 @@ class DeviceLogIns:
             THROTTLED.labels("login").inc()
             raise
 
-    async def _claim(self, given: GivenTokens, *, until: float) -> None:
+    async def _claim(self, tokens: GivenTokens, *, until: float) -> None:
         """Take an ID token that was proved; raise NotAuthenticated if it was taken before.
 
         Its signature does not count: one of some algorithms can be changed into another that is right too.
         """
-        digest = hashlib.sha256(given.id_token.rpartition(".")[0].encode()).hexdigest()
+        digest = hashlib.sha256(tokens.id_token.rpartition(".")[0].encode()).hexdigest()
         async with self._database.autocommit() as connection:
             if not await exchanged_tokens.claim(connection, digest, until=datetime.fromtimestamp(until, UTC)):
                 raise NotAuthenticated("The log-in was used already; begin again.")

@@ -252,8 +252,8 @@ def action_of(order: Order) -> Action:
 
 def destructive_options(order: Order) -> str:
     """Return the options of the order that may destroy what was there, for the audit; "" if it has none."""
-    given = {**vars(order), **vars(getattr(order, "options", PLAIN))}
-    asked = (name for name in _DESTRUCTIVE if given.get(name) in (True, "replace"))
+    options = {**vars(order), **vars(getattr(order, "options", PLAIN))}
+    asked = (name for name in _DESTRUCTIVE if options.get(name) in (True, "replace"))
     return ", ".join(_DESTRUCTIVE[name] for name in asked)
 
 
@@ -370,12 +370,12 @@ def needed_version(found: Mapping[str, Any], first_read_by: Mapping[int, frozens
     return max((version for version, names in first_read_by.items() if not names.isdisjoint(named)), default=0)
 
 
-def _not_default(given: Order | HelmOptions) -> dict[str, Any]:
+def _not_default(command: Order | HelmOptions) -> dict[str, Any]:
     defaults = {
         member.name: member.default if member.default_factory is MISSING else member.default_factory()
-        for member in fields(given)
+        for member in fields(command)
     }
-    return {name: getattr(given, name) for name, default in defaults.items() if getattr(given, name) != default}
+    return {name: getattr(command, name) for name, default in defaults.items() if getattr(command, name) != default}
 
 
 def _open(sealed: bytes, keys: MasterKeys, operation_id: str) -> dict[str, Any]:

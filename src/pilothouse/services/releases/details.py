@@ -225,12 +225,12 @@ class ReleaseDetails:
             raise without_revision(place.name, place.namespace, cluster_name=cluster.name, shown=found.operation)
         said = {row.revision: row.origin_description or row.description or row.status for row in found.revisions}
         if not caller.may(READ_VALUES):
-            told = [number for number, text in said.items() if not is_ordinary(text)]
+            hidden = [number for number, text in said.items() if not is_ordinary(text)]
             # without the index each would be read from the cluster
             most = _MOST_MASKED if found.freshness.listed and not found.freshness.truncated else 0
-            for number in told[:most]:
+            for number in hidden[:most]:
                 said[number] = await self._hide(caller, cluster, place, number, said[number])
-            said |= dict.fromkeys(told[most:], WITHHELD)
+            said |= dict.fromkeys(hidden[most:], WITHHELD)
         changes = await self._changes(caller, cluster, place, found.revisions, changes)
         return [
             HistoryItem(

@@ -132,11 +132,11 @@ def address_of(kind: str, url: str) -> str:
     return registry_url(url) if kind == "oci" else url
 
 
-def seal_credentials(given: Credentials | None, *, keys: MasterKeys, source_id: str) -> bytes | None:
+def seal_credentials(credentials: Credentials | None, *, keys: MasterKeys, source_id: str) -> bytes | None:
     """Return the credentials as they are stored."""
-    if given is None or not (given.username or given.password):
+    if credentials is None or not (credentials.username or credentials.password):
         return None
-    return keys.seal(orjson.dumps([given.username, given.password]), context=_context(source_id))
+    return keys.seal(orjson.dumps([credentials.username, credentials.password]), context=_context(source_id))
 
 
 def open_credentials(row: SourceRow, *, keys: MasterKeys) -> Credentials | None:
@@ -257,15 +257,15 @@ def describe_source(url: str, username: str, *, verification: str, trusted: list
 
 def describe_change(before: SourceRow, changes: dict[str, Any], *, username: str) -> str:
     """Return what the audit tells of a change: no secrets, but which way charts are verified from then on."""
-    told = []
+    parts = []
     if "verification" in changes:
-        told.append(_describe_verification(before, changes["verification"], changes["trusted"]))
+        parts.append(_describe_verification(before, changes["verification"], changes["trusted"]))
     if changes.get("credentials_sealed"):
-        told.append(f"credentials of user {username[:_LONGEST_TOLD]}")
+        parts.append(f"credentials of user {username[:_LONGEST_TOLD]}")
     elif "credentials_sealed" in changes:
-        told.append("credentials taken away")
-    told += [column for column in ("ca", "sync_seconds") if column in changes]
-    return "; ".join(part for part in told if part)
+        parts.append("credentials taken away")
+    parts += [column for column in ("ca", "sync_seconds") if column in changes]
+    return "; ".join(part for part in parts if part)
 
 
 def _describe_verification(before: SourceRow, now: str, trusted: list[str]) -> str:

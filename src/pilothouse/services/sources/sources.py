@@ -99,9 +99,9 @@ class Sources:
         async with self._database.autocommit() as connection:
             await self._check_new(connection, new)  # before a source is asked for nothing
         user = request.credentials.username if request.credentials is not None else ""
-        told = describe_source(new.url, user, verification=new.verification, trusted=new.trusted)
+        detail = describe_source(new.url, user, verification=new.verification, trusted=new.trusted)
         nowhere = replace(new, id="")
-        async with self._failure_noted(caller, "cce:source:create", nowhere, request_id=request_id, detail=told):
+        async with self._failure_noted(caller, "cce:source:create", nowhere, request_id=request_id, detail=detail):
             with _given_now():
                 found = await self._sync.read(unsaved_source(new))
         async with self._database.transaction() as tx:
@@ -117,7 +117,7 @@ class Sources:
             await _require_signable(tx, new)
             if new.trusted:  # its keys count for charts of other sources, too
                 await chart_origins.renew_all(tx, caller.project_id)
-            await self._record(tx, caller, "cce:source:create", new, request_id=request_id, detail=told)
+            await self._record(tx, caller, "cce:source:create", new, request_id=request_id, detail=detail)
             row = await store.find_by_id(tx, new.id)
         if row is None:
             raise NotFound(f"source {request.name!r} was just removed")
@@ -166,9 +166,9 @@ class Sources:
         username = change.credentials.username if change.credentials is not None else ""
         keep = partial(self._keep_changed, caller, changed, changes, username=username, request_id=request_id)
         if {"credentials_sealed", "ca"} & changes.keys():
-            told = describe_change(row, changes, username=username)
+            detail = describe_change(row, changes, username=username)
             async with self._sync.alone(row):
-                async with self._failure_noted(caller, _CHANGE, row, request_id=request_id, detail=told):
+                async with self._failure_noted(caller, _CHANGE, row, request_id=request_id, detail=detail):
                     with _given_now(credentials="credentials_sealed" in changes):
                         found = await self._sync.ask(changed)
                 await keep(found)
@@ -243,8 +243,8 @@ class Sources:
             if not await store.remove(tx, row.id):
                 raise NotFound(f"source {named[:80]!r} does not exist in this project")
             await chart_origins.renew_all(tx, row.project_id)  # its keys count no more, for charts of others neither
-            told = describe_source(row.url, "", verification=row.verification, trusted=row.trusted)
-            await self._record(tx, caller, "cce:source:delete", row, request_id=request_id, detail=told)
+            detail = describe_source(row.url, "", verification=row.verification, trusted=row.trusted)
+            await self._record(tx, caller, "cce:source:delete", row, request_id=request_id, detail=detail)
 
     def _check_interval(self, seconds: int) -> None:
         if 0 < seconds < self._settings.sync_seconds_least:

@@ -374,11 +374,12 @@ def _batches(rows: str) -> list[str]:
 
 def _denied(row: SourceRow, error: SourceDenied) -> str:
     """Return what a source says that refuses what it was asked, and which credentials to give."""
-    given = row.credentials_sealed is not None
-    told = str(error)
+    is_stated = row.credentials_sealed is not None
+    problem = str(error)
     if error.asked:
-        why = "refuses the credentials given for it" if given else "needs credentials, and has none"
-        told = f"{error.asked}: it {why}"
+        why = "refuses the credentials given for it" if is_stated else "needs credentials, and has none"
+        problem = f"{error.asked}: it {why}"
     if row.synced_at is not None:
-        return f"{told}; 'pilothouse source update {row.name} --username NAME' gives it {'others' if given else 'some'}"
-    return f"{told}; {'check the user name and the password' if given else 'give a user name and a password'}"
+        which = "others" if is_stated else "some"
+        return f"{problem}; 'pilothouse source update {row.name} --username NAME' gives it {which}"
+    return f"{problem}; {'check the user name and the password' if is_stated else 'give a user name and a password'}"

@@ -360,8 +360,8 @@ def _undo_options(order: PlannableOrder) -> HelmOptions:
 
     And as Helm's it prunes no history, in which are what was undone and what to go back to; the next write does.
     """
-    given = getattr(order, "options", PLAIN)
-    return HelmOptions(force_conflicts=given.force_conflicts, force_replace=given.force_replace, history_max=0)
+    options = getattr(order, "options", PLAIN)
+    return HelmOptions(force_conflicts=options.force_conflicts, force_replace=options.force_replace, history_max=0)
 
 
 def _ended_before(stored: StoredRelease, secret: Secret | None, what: str) -> Outcome:

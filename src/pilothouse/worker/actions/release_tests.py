@@ -171,9 +171,9 @@ async def _run(attempt: Attempt, revision: int | None, uid: str, choice: _Choice
 async def _judge(attempt: Attempt, newest: ReleaseLabels, *, failure: str) -> Outcome:
     """Return the outcome, with what was told of each test that began."""
     ran = attempt.followed.tests.tests if attempt.followed.tests is not None else []
-    told = [{"kind": hook["kind"], "name": hook["name"], "phase": hook["last_run"]["phase"]} for hook in ran]
-    said = ", ".join(f"{hook['name']}: {hook['phase']}" for hook in told)
-    events = (Event("tests_run", said, {"tests": told}),) if told else ()
+    results = [{"kind": hook["kind"], "name": hook["name"], "phase": hook["last_run"]["phase"]} for hook in ran]
+    said = ", ".join(f"{hook['name']}: {hook['phase']}" for hook in results)
+    events = (Event("tests_run", said, {"tests": results}),) if results else ()
     secret = await attempt.read(newest.revision)
     if failure:
         return Outcome(OperationState.FAILED, failure, secret=secret, events=events)

@@ -141,8 +141,8 @@ class HookLogs:
             return
         source, lines = self._unwritten
         last = next((line for line in reversed(lines) if line.strip()), "")[:_LONGEST_WORD]
-        told = f"{_name(source)} logs: {last}" + (f" ({len(lines)} lines)" if len(lines) > 1 else "")
-        await self._write(operation_events.HOOK_LOG, told, source, first=self._written[source] + 1, lines=lines)
+        text = f"{_name(source)} logs: {last}" + (f" ({len(lines)} lines)" if len(lines) > 1 else "")
+        await self._write(operation_events.HOOK_LOG, text, source, first=self._written[source] + 1, lines=lines)
         self._unwritten = None
         self._written[source] += len(lines)
 
