@@ -28,6 +28,7 @@ FOR_EVERYBODY = {
     "Sessions.end_all": "one's own; others' by _of_whom",
     "Sessions.end_previous": "one's own",
     "sees_logs": "asks for one: whether the caller may read logs",
+    "ChartPulls.find_source": "by who reads or changes the source; other names are for who may list them",
     "ReleaseView.add_resources": "by the read or write whose answer they are added to",
 }
 
