@@ -84,10 +84,10 @@ def login(
     )
     project = str(options.get("in_project") or "")
     at_provider = options_of(context)
+    _refuse_beside_device(context)
     token = ask("Token", from_stdin=True) if token_stdin else ""
     with _revoking(made, besides=token):
-        if at_provider["device"] or at_provider["provider"]:
-            _refuse_beside_device(context)
+        if at_provider["device"]:
             _log_in_by_device(made, at_provider["provider"], project)
         elif token_stdin:
             _take_token(made, token, project)
@@ -145,8 +145,11 @@ def _keep(made: "Context", output: Output) -> None:
 
 
 def _refuse_beside_device(context: typer.Context) -> None:
+    """Raise UsageError for --device beside another way to log in, or --provider without it."""
     if not options_of(context)["device"]:
-        raise UsageError("--provider: it is for --device")
+        if options_of(context)["provider"]:
+            raise UsageError("--provider: it is for --device")
+        return
     options = {**context.params, **connection_options_of(context)}
     other = next((flag for name, flag in _OTHER_WAYS.items() if options.get(name)), "")
     if other:
