@@ -390,10 +390,10 @@ def _chart_names(answer: Answer, prefix: str) -> list[str]:
 
 def _is_near(realm: str, url: str) -> bool:
     """Return True if both are one host, or hosts of one domain, such as auth.docker.io and registry-1.docker.io."""
-    (scheme, scheme_host, _), (_, other, _) = authority(realm), authority(url)
+    (scheme, realm_host, _), (_, url_host, _) = authority(realm), authority(url)
     if scheme != "https":
         return False
-    if scheme_host == other:
+    if realm_host == url_host:
         return True
-    ends = [host.split(".")[-2:] for host in (scheme_host, other)]
+    ends = [host.split(".")[-2:] for host in (realm_host, url_host)]
     return ends[0] == ends[1] and len(ends[0]) > 1 and not ends[0][-1].isdigit()

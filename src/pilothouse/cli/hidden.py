@@ -49,7 +49,7 @@ def _has_secret(document: str) -> bool:
         return True
     items = found.get("items") if isinstance(found, dict) else None
     several = items if isinstance(items, list) else []
-    return any(isinstance(document, dict) and document.get("kind") == "Secret" for document in (found, *several))
+    return any(isinstance(obj, dict) and obj.get("kind") == "Secret" for obj in (found, *several))
 
 
 def _masked(values: Any) -> Any:

@@ -132,7 +132,7 @@ async def ask(request: Request) -> Response:
 async def _ask(
     request: Request, action: str, named: list[Chosen], *, refused: Refusal | None = None, typed: Fields | None = None
 ) -> Response:
-    chosen = [await _look(request, action, release) for release in named]
+    chosen = [await _look(request, action, choice) for choice in named]
     return await page(
         request,
         "bulk.html",

@@ -89,19 +89,19 @@ async def inherit(tx: Transaction, cluster_id: str, written: Iterable[Mapping[st
     await tx.execute(_INHERIT, {"of_cluster": cluster_id, "written": orjson.dumps(list(written)).decode()})
 
 
-def inherited_chart(params: dict[str, Any]) -> ColumnElement[str]:
+def inherited_chart(revision: dict[str, Any]) -> ColumnElement[str]:
     """Return the chart of the newest revision below the given one, in ``cluster_watches``, that has the same chart.
 
     A rollback, or an upgrade with the chart that the release has, names none, and takes over what is known of it.
     """
     below = release_revisions.alias("below")
-    is_same = (below.c[column] == params[column] for column in ("namespace", "name", "chart_name", "chart_version"))
+    is_same = (below.c[column] == revision[column] for column in ("namespace", "name", "chart_name", "chart_version"))
     return (
         select(below.c.origin_chart_id)
         .where(
             below.c.cluster_id == cluster_watches.c.cluster_id,
             *is_same,
-            below.c.revision < params["revision"],
+            below.c.revision < revision["revision"],
             text("below.gone_at IS NULL AND below.problem = '' AND below.origin_chart_id <> ''"),
         )
         .order_by(below.c.revision.desc())

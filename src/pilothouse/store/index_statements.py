@@ -96,25 +96,25 @@ def _apply_page() -> postgresql.Insert:
     told = (column(name, Text() if name in packed else kind) for name, kind in types.items())
     page = func.json_to_recordset(cast(bindparam("rows", type_=Text), postgresql.JSON))
     rows = page.table_valued(*told, column("operation_id", Text())).render_derived(name="given", with_types=True)
-    params = {name: func.decode(rows.c[name], "base64") if name in packed else rows.c[name] for name in types}
-    written_by = and_(_is_of(params, rows.c.operation_id), operations.c.revision == params["revision"])
+    revision = {name: func.decode(rows.c[name], "base64") if name in packed else rows.c[name] for name in types}
+    written_by = and_(_is_of(revision, rows.c.operation_id), operations.c.revision == revision["revision"])
     source = cluster_watches.join(rows, literal(value=True)).outerjoin(operations, written_by)
-    order = params["namespace"], func.length(params["secret"]), params["secret"]
-    return _apply(params, operations.c.chart_id, source, order=order)
+    order = revision["namespace"], func.length(revision["secret"]), revision["secret"]
+    return _apply(revision, operations.c.chart_id, source, order=order)
 
 
-def _is_of(params: _Given, operation_id: ColumnElement[str]) -> ColumnElement[bool]:
+def _is_of(revision: _Given, operation_id: ColumnElement[str]) -> ColumnElement[bool]:
     return and_(
         operations.c.id == operation_id,
         operations.c.cluster_id == cluster_watches.c.cluster_id,
-        operations.c.namespace == params["namespace"],
-        operations.c.release_name == params["name"],
+        operations.c.namespace == revision["namespace"],
+        operations.c.release_name == revision["name"],
         or_(operations.c.action == Action.INSTALL, operations.c.action == Action.UPGRADE),
     )
 
 
 def _apply(
-    params: _Given,
+    revision: _Given,
     chart: ColumnElement[str],
     source: FromClause,
     *conditions: ColumnElement[bool],
@@ -126,11 +126,11 @@ def _apply(
         select(
             cluster_watches.c.cluster_id,
             cluster_watches.c.epoch,
-            *(params[name] for name in (*_KEY, *READ_COLUMNS)),
+            *(revision[name] for name in (*_KEY, *READ_COLUMNS)),
             *(func.coalesce(one, "") for one in origin),
         )
         .select_from(source)
-        .where(_OBSERVED, ~is_outside(params["namespace"]), *conditions)
+        .where(_OBSERVED, ~is_outside(revision["namespace"]), *conditions)
         .order_by(*order),
     )
     known, excluded = release_revisions.c, insert.excluded

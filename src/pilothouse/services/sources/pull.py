@@ -303,9 +303,8 @@ class ChartPulls:
 def unknown_source(named: str, names: list[str]) -> NotFound:
     """Return that the project has no such source, and which one may be meant."""
     near = get_close_matches(named[:_LONGEST_ECHO], names, n=1)
-    hint = (
-        f"; did you mean {near[0]}?" if near else f"; there are: {', '.join(names[:_SHOWN_SOURCES])}" if names else ""
-    )
+    others = ", ".join(names[:_SHOWN_SOURCES])
+    hint = f"; did you mean {near[0]}?" if near else f"; there are: {others}" if others else ""
     return NotFound(f"source {named[:_LONGEST_ECHO]!r} does not exist in this project{hint}")
 
 

@@ -374,12 +374,14 @@ def _batches(rows: str) -> list[str]:
 
 def _denied(row: SourceRow, error: SourceDenied) -> str:
     """Return what a source says that refuses what it was asked, and which credentials to give."""
-    is_stated = row.credentials_sealed is not None
+    has_credentials = row.credentials_sealed is not None
     problem = str(error)
     if error.asked:
-        why = "refuses the credentials given for it" if is_stated else "needs credentials, and has none"
+        why = "refuses the credentials given for it" if has_credentials else "needs credentials, and has none"
         problem = f"{error.asked}: it {why}"
     if row.synced_at is not None:
-        which = "others" if is_stated else "some"
+        which = "others" if has_credentials else "some"
         return f"{problem}; 'pilothouse source update {row.name} --username NAME' gives it {which}"
-    return f"{problem}; {'check the user name and the password' if is_stated else 'give a user name and a password'}"
+    return (
+        f"{problem}; {'check the user name and the password' if has_credentials else 'give a user name and a password'}"
+    )
